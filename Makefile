@@ -1,0 +1,45 @@
+# make scan   environment, build, install, and the main job on the packaged demo model (results in out/)
+# make test   the same environment, then every test
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
+
+.DEFAULT_GOAL := help
+.PHONY: help scan test lint format sanitize clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade ".[test]"
+	@touch $@
+
+scan: $(VENV)/.installed  ## build, install and explain every head of the demo model
+	$(BIN)/headscan scan demo --sides write,read --out out
+
+test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed  ## formatting, style and types
+	$(BIN)/python -m pip install --quiet ".[lint]"
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.cpp' -o -name '*.hpp')
+
+format: $(VENV)/.installed  ## rewrite the sources in the project's format
+	$(BIN)/python -m pip install --quiet ".[lint]"
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find csrc tests -name '*.cpp' -o -name '*.hpp')
+
+sanitize: $(VENV)/.installed  ## the C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then ThreadSanitizer
+	for preset in asan tsan; do \
+	  $(BIN)/cmake --preset $$preset && $(BIN)/cmake --build --preset $$preset && $(BIN)/ctest --preset $$preset || exit 1; \
+	done
+
+clean:  ## remove everything that was built
+	rm -rf build dist out $(VENV)/.installed

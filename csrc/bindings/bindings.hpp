@@ -1,0 +1,51 @@
+// The binding layer validates shapes and dtypes, releases the GIL and calls the core; nothing else.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "headscan/views.hpp"
+
+namespace headscan::bindings {
+
+namespace py = pybind11;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+template <class T>
+MatrixView<const T> matrix(const Array<T>& array) {
+  return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1)),
+          static_cast<std::size_t>(array.shape(1))};
+}
+
+template <class T>
+MatrixView<T> matrix_out(Array<T>& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1)),
+          static_cast<std::size_t>(array.shape(1))};
+}
+
+template <class T>
+BatchView<const T> batch(const Array<T>& array) {
+  return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1)),
+          static_cast<std::size_t>(array.shape(2))};
+}
+
+template <class T>
+BatchView<T> batch_out(Array<T>& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1)),
+          static_cast<std::size_t>(array.shape(2))};
+}
+
+inline void expect_dimensions(const py::array& array, py::ssize_t dimensions, const char* name) {
+  if (array.ndim() != dimensions) {
+    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(dimensions) +
+                                " dimensions, got " + std::to_string(array.ndim()));
+  }
+}
+
+void register_svd(py::module_& module);
+void register_comp(py::module_& module);
+void register_info(py::module_& module);
+
+}  // namespace headscan::bindings

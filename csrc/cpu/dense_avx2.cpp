@@ -1,0 +1,6 @@
+#define HEADSCAN_W 4
+#include "cpu/dense_kernels.hpp"
+
+namespace headscan {
+const DenseKernels kDenseAvx2 = {"avx2", gram_f64, multiply_f64, jacobi_f64, block_maxima_f32};
+}  // namespace headscan

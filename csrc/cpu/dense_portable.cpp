@@ -1,0 +1,6 @@
+#define HEADSCAN_W 2
+#include "cpu/dense_kernels.hpp"
+
+namespace headscan {
+const DenseKernels kDensePortable = {"portable", gram_f64, multiply_f64, jacobi_f64, block_maxima_f32};
+}  // namespace headscan

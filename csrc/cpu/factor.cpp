@@ -1,0 +1,124 @@
+#include "cpu/factor.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace headscan {
+namespace {
+
+// In place: the upper triangle of gram becomes U with U^T U = gram, the rest zero. False if not positive.
+bool cholesky(std::vector<double>& gram, std::size_t rank, std::size_t ld) {
+  for (std::size_t i = 0; i < rank; ++i) {
+    double* row = &gram[i * ld];
+    if (!(row[i] > 0)) return false;
+    const double inverse = 1 / std::sqrt(row[i]);
+    for (std::size_t j = i; j < rank; ++j) row[j] *= inverse;
+    std::fill(row, row + i, 0.0);
+    for (std::size_t p = i + 1; p < rank; ++p) {
+      const double factor = row[p];
+      double* below = &gram[p * ld];
+      for (std::size_t j = p; j < rank; ++j) below[j] -= factor * row[j];
+    }
+  }
+  return true;
+}
+
+std::vector<double> inverse_upper(const std::vector<double>& upper, std::size_t rank, std::size_t ld) {
+  std::vector<double> inverse(ld * ld, 0.0);
+  for (std::size_t i = rank; i-- > 0;) {
+    double* row = &inverse[i * ld];
+    row[i] = 1;
+    for (std::size_t p = i + 1; p < rank; ++p) {
+      const double factor = upper[i * ld + p];
+      for (std::size_t j = p; j < rank; ++j) row[j] -= factor * inverse[p * ld + j];
+    }
+    const double scale = 1 / upper[i * ld + i];
+    for (std::size_t j = i; j < rank; ++j) row[j] *= scale;
+  }
+  return inverse;
+}
+
+double frobenius(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value * value;
+  return std::sqrt(sum);
+}
+
+// q = a * inverse(U) with U from the Gram matrix of a. False where the condition number is past `limit`.
+bool cholesky_qr(const std::vector<double>& a, std::size_t rows, std::size_t rank, std::size_t ld, double limit,
+                 const DenseKernels& kernels, Basis& out) {
+  out.triangle.assign(ld * ld, 0.0);
+  kernels.gram_f64(a.data(), rows, ld, out.triangle.data());
+  if (!cholesky(out.triangle, rank, ld)) return false;
+  const auto inverse = inverse_upper(out.triangle, rank, ld);
+  const double condition = frobenius(out.triangle) * frobenius(inverse);
+  if (!(condition < limit)) return false;
+  out.q.resize(rows * ld);
+  kernels.multiply_f64(a.data(), ld, inverse.data(), rows, rank, ld, out.q.data());
+  return true;
+}
+
+// Householder QR on columns kept as contiguous rows of `t` (rank, rows).
+Basis householder_qr(const std::vector<double>& a, std::size_t rows, std::size_t rank, std::size_t ld) {
+  Basis out;
+  out.q.assign(rows * ld, 0.0);
+  out.triangle.assign(ld * ld, 0.0);
+  std::vector<double> t(rank * rows), tau(rank, 0.0);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < rank; ++j) t[j * rows + i] = a[i * ld + j];
+  }
+  const auto reflect = [&](std::size_t j, double* column) {  // column -= tau v (v . column), v = t[j] from row j
+    const double* v = &t[j * rows];
+    double product = column[j];
+    for (std::size_t i = j + 1; i < rows; ++i) product += v[i] * column[i];
+    product *= tau[j];
+    column[j] -= product;
+    for (std::size_t i = j + 1; i < rows; ++i) column[i] -= product * v[i];
+  };
+  for (std::size_t j = 0; j < rank; ++j) {
+    double* v = &t[j * rows];
+    double tail = 0;
+    for (std::size_t i = j + 1; i < rows; ++i) tail += v[i] * v[i];
+    const double length = std::sqrt(v[j] * v[j] + tail);
+    double diagonal = v[j];
+    if (tail > 0 && length > 0) {
+      diagonal = v[j] > 0 ? -length : length;
+      tau[j] = (diagonal - v[j]) / diagonal;
+      const double scale = 1 / (v[j] - diagonal);
+      for (std::size_t i = j + 1; i < rows; ++i) v[i] *= scale;
+    }
+    v[j] = 1;
+    out.triangle[j * ld + j] = diagonal;
+    for (std::size_t other = j + 1; other < rank; ++other) {
+      reflect(j, &t[other * rows]);
+      out.triangle[j * ld + other] = t[other * rows + j];
+    }
+  }
+  std::vector<double> column(rows);
+  for (std::size_t j = 0; j < rank; ++j) {
+    std::fill(column.begin(), column.end(), 0.0);
+    column[j] = 1;
+    for (std::size_t i = j + 1; i-- > 0;) reflect(i, column.data());
+    for (std::size_t i = 0; i < rows; ++i) out.q[i * ld + j] = column[i];
+  }
+  return out;
+}
+
+}  // namespace
+
+Basis orthonormal_basis(std::vector<double>& a, std::size_t rows, std::size_t rank, const DenseKernels& kernels) {
+  constexpr double kConditionLimit = 1e6;  // an order below where CholeskyQR2 loses orthogonality
+  const std::size_t ld = padded(rank);
+  Basis first, second;
+  if (cholesky_qr(a, rows, rank, ld, kConditionLimit, kernels, first) &&
+      cholesky_qr(first.q, rows, rank, ld, 2.0 * static_cast<double>(rank), kernels, second)) {
+    Basis out;
+    out.q = std::move(second.q);
+    out.triangle.resize(ld * ld);
+    kernels.multiply_f64(second.triangle.data(), ld, first.triangle.data(), ld, ld, ld, out.triangle.data());
+    return out;
+  }
+  return householder_qr(a, rows, rank, ld);
+}
+
+}  // namespace headscan

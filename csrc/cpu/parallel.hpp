@@ -1,0 +1,44 @@
+// A small pool of workers for loops whose tasks are independent. Which worker runs a task never changes a result.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace headscan {
+
+class Pool {
+ public:
+  explicit Pool(int threads);  // 0: default_threads()
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  std::size_t workers() const { return threads_.size() + 1; }
+
+  // body(task, worker) for task = 0 .. tasks-1, worker < workers(); rethrows the first exception.
+  using Body = std::function<void(std::size_t task, std::size_t worker)>;
+  void run(std::size_t tasks, const Body& body);
+
+ private:
+  void serve(std::size_t worker);
+  void drain(std::size_t worker);
+
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::condition_variable start_, done_;
+  const Body* body_ = nullptr;
+  std::atomic<std::size_t> next_{0};
+  std::size_t tasks_ = 0;
+  std::size_t busy_ = 0;
+  std::size_t generation_ = 0;
+  bool stopping_ = false;
+  std::exception_ptr error_;
+};
+
+}  // namespace headscan

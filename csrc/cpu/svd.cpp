@@ -1,0 +1,168 @@
+// svd_factored: left = Q1 C1, right^T = Q2 C2, SVD of the small core C1 C2^T = U S V^T by one-sided Jacobi,
+// then u = Q1 U and v = Q2 V. Everything between input and output is float64.
+#include "headscan/svd.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/dense.hpp"
+#include "cpu/factor.hpp"
+#include "cpu/parallel.hpp"
+
+namespace headscan {
+namespace {
+
+// Copies a factor into float64 (rows, ld), transposed if asked, divided by its largest magnitude (returned).
+template <class T>
+double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool transposed, const std::string& name,
+                   std::vector<double>& out) {
+  double largest = 0;
+  for (std::size_t i = 0; i < rows * rank; ++i) {
+    const double value = static_cast<double>(source[i]);
+    if (!std::isfinite(value)) throw std::invalid_argument(name + " holds NaN or infinity");
+    largest = std::max(largest, std::abs(value));
+  }
+  const double scale = largest > 0 ? 1 / largest : 1;
+  const std::size_t ld = padded(rank);
+  out.assign(rows * ld, 0.0);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < rank; ++j) {
+      out[i * ld + j] = scale * static_cast<double>(transposed ? source[j * rows + i] : source[i * rank + j]);
+    }
+  }
+  return largest;
+}
+
+double dot(const double* a, const double* b, std::size_t n) {
+  return std::inner_product(a, a + n, b, 0.0);
+}
+
+// Makes row i of `rows` (r, ld) a unit vector orthogonal to rows 0 .. i-1, which are orthonormal.
+void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {
+  for (std::size_t axis = 0; axis < r; ++axis) {
+    double* row = rows + i * ld;
+    std::fill(row, row + ld, 0.0);
+    row[(axis + i) % r] = 1;
+    for (int pass = 0; pass < 2; ++pass) {
+      for (std::size_t j = 0; j < i; ++j) {
+        const double p = dot(row, rows + j * ld, r);
+        for (std::size_t c = 0; c < r; ++c) row[c] -= p * rows[j * ld + c];
+      }
+    }
+    const double length = std::sqrt(dot(row, row, r));
+    if (length * length * static_cast<double>(2 * r) > 1) {  // some axis always keeps at least 1/r
+      for (std::size_t c = 0; c < r; ++c) row[c] /= length;
+      return;
+    }
+  }
+}
+
+struct CoreSvd {
+  std::vector<double> u, v;   // (ld, ld): columns are the singular vectors of the core
+  std::vector<double> sigma;  // (r), descending
+};
+
+CoreSvd core_svd(const Basis& left, const Basis& right, std::size_t r, std::size_t ld,
+                 const DenseKernels& kernels) {
+  // `a` holds the core transposed: its rows are the core's columns, which Jacobi makes orthogonal.
+  std::vector<double> a(ld * ld, 0.0), rotations(ld * ld, 0.0), transposed(ld * ld, 0.0);
+  for (std::size_t i = 0; i < ld; ++i) {
+    for (std::size_t j = 0; j < ld; ++j) transposed[j * ld + i] = left.triangle[i * ld + j];
+  }
+  kernels.multiply_f64(right.triangle.data(), ld, transposed.data(), ld, ld, ld, a.data());
+  for (std::size_t i = 0; i < r; ++i) rotations[i * ld + i] = 1;
+  kernels.jacobi_f64(a.data(), rotations.data(), r, ld);
+
+  std::vector<double> lengths(r);
+  for (std::size_t i = 0; i < r; ++i) lengths[i] = std::sqrt(dot(&a[i * ld], &a[i * ld], r));
+  std::vector<std::size_t> order(r);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return lengths[i] > lengths[j]; });
+
+  CoreSvd out{std::vector<double>(ld * ld, 0.0), std::vector<double>(ld * ld, 0.0), std::vector<double>(r)};
+  std::vector<double> units(ld * ld, 0.0);
+  const double negligible = lengths[order[0]] * static_cast<double>(r) * 0x1p-52;
+  for (std::size_t i = 0; i < r; ++i) {
+    const double length = out.sigma[i] = lengths[order[i]];
+    const double* row = &a[order[i] * ld];
+    if (length > negligible) {
+      for (std::size_t c = 0; c < r; ++c) units[i * ld + c] = row[c] / length;
+    } else {
+      complete_row(units.data(), i, r, ld);
+    }
+    for (std::size_t c = 0; c < r; ++c) {
+      out.u[c * ld + i] = units[i * ld + c];
+      out.v[c * ld + i] = rotations[order[i] * ld + c];
+    }
+  }
+  return out;
+}
+
+// +1 or -1 per column of u (rows, ld), making its largest-magnitude entry positive.
+std::vector<double> column_signs(const std::vector<double>& u, std::size_t rows, std::size_t r, std::size_t ld) {
+  std::vector<double> extreme(r, 0.0);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < r; ++j) {
+      if (std::abs(u[i * ld + j]) > std::abs(extreme[j])) extreme[j] = u[i * ld + j];
+    }
+  }
+  for (double& value : extreme) value = value < 0 ? -1.0 : 1.0;
+  return extreme;
+}
+
+template <class T>
+void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
+             std::size_t item) {
+  const DenseKernels& kernels = dense_kernels();
+  const std::size_t r = left.columns, ld = padded(r), d_left = left.rows, d_right = right.columns;
+  std::vector<double> copy;
+  const std::string place = " factor of matrix " + std::to_string(item);
+  double scale = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, copy);
+  const Basis left_basis = orthonormal_basis(copy, d_left, r, kernels);
+  scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, copy);
+  const Basis right_basis = orthonormal_basis(copy, d_right, r, kernels);
+  const CoreSvd core = core_svd(left_basis, right_basis, r, ld, kernels);
+
+  copy.resize(std::max(d_left, d_right) * ld);
+  kernels.multiply_f64(left_basis.q.data(), ld, core.u.data(), d_left, r, ld, copy.data());
+  const auto signs = column_signs(copy, d_left, r, ld);
+  for (std::size_t i = 0; i < d_left; ++i) {
+    for (std::size_t j = 0; j < r; ++j) u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * copy[i * ld + j]);
+  }
+  kernels.multiply_f64(right_basis.q.data(), ld, core.v.data(), d_right, r, ld, copy.data());
+  for (std::size_t j = 0; j < r; ++j) {
+    s.row(item)[j] = static_cast<T>(scale * core.sigma[j]);
+    for (std::size_t i = 0; i < d_right; ++i) {
+      vh.matrix(item)[j * d_right + i] = static_cast<T>(signs[j] * copy[i * ld + j]);
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s,
+                  BatchView<T> vh, const SvdOptions& options) {
+  const std::size_t r = left.columns;
+  if (left.count != right.count || right.rows != r || r == 0 || r > left.rows || r > right.columns) {
+    const auto shape = [](std::size_t n, std::size_t a, std::size_t b) {
+      return "(" + std::to_string(n) + ", " + std::to_string(a) + ", " + std::to_string(b) + ")";
+    };
+    throw std::invalid_argument("expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', got " +
+                                shape(left.count, left.rows, r) + " and " +
+                                shape(right.count, right.rows, right.columns));
+  }
+  Pool pool(options.threads);
+  pool.run(left.count, [&](std::size_t item, std::size_t) { svd_one(left, right, u, s, vh, item); });
+}
+
+template void svd_factored<float>(BatchView<const float>, BatchView<const float>, BatchView<float>,
+                                  MatrixView<float>, BatchView<float>, const SvdOptions&);
+template void svd_factored<double>(BatchView<const double>, BatchView<const double>, BatchView<double>,
+                                   MatrixView<double>, BatchView<double>, const SvdOptions&);
+
+}  // namespace headscan

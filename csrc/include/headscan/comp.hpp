@@ -1,0 +1,34 @@
+// Coherent orthogonal matching pursuit (COMP, arXiv 2603.24653): sparse, non-negative, coherent codes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "headscan/views.hpp"
+
+namespace headscan {
+
+struct CompOptions {
+  std::size_t k = 5;       // atoms per code
+  double coherence = 0.3;  // lambda: weight of the mean similarity to the atoms already picked; 0 is NNOMP
+  int threads = 0;         // 0: all that default_threads() names
+  std::function<void()> between_panels;  // called on the calling thread; may throw to stop early
+};
+
+// Where the codes go; callers own the memory.
+struct CodeViews {
+  MatrixView<std::int64_t> indices;  // (n, k) in the order of picking
+  MatrixView<double> coefficients;   // (n, k), >= 0
+  std::uint8_t* certified = nullptr;  // (n) 1: every pick is proven to be the float64 arg-max
+};
+
+// One code per row of x over the rows of `atoms` (unit rows, or zero rows, which never beat a positive score).
+//
+// A round picks argmax_i <g_i, q> over atoms not picked yet, ties to the lowest index, with
+// q = residual + (coherence / |S|) * sum of the picked atoms; then refits all coefficients by non-negative
+// least squares. Throws std::invalid_argument on shapes that do not fit, NaN, infinity and k > atoms.rows.
+template <class T>
+void comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes,
+          const CompOptions& options = {});
+
+}  // namespace headscan
