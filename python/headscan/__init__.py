@@ -1,0 +1,56 @@
+"""Explain the attention heads of CLIP vision towers, in words, straight from the weights.
+
+The main path is model -> value-output factors of each head -> singular vectors -> joint image-text space ->
+sparse non-negative codes over a dictionary of concepts -> one table:
+
+>>> import headscan as hs
+>>> model = hs.load_model("demo")
+>>> dictionary = hs.load_dictionary("demo", model=model)
+>>> scan = hs.scan(model, dictionary, layers=[-1])
+>>> table = scan.table()
+
+Importing this package imports neither torch, open_clip nor pandas: the functions that need them import them.
+The method is that of SITH and COMP, "From Weights to Concepts: Data-Free Interpretability of CLIP via
+Singular Vector Decomposition", arXiv 2603.24653.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as _version
+
+from headscan.comp import SparseCodes, comp
+from headscan.dictionary import Dictionary, load_dictionary
+from headscan.errors import HeadscanError
+from headscan.explain import Explanations, explain_directions
+from headscan.heads import VOFactors, vo_factors
+from headscan.joint import JointMap, joint_map
+from headscan.models import Model, load_model
+from headscan.scan import Scan, load_scan, scan
+from headscan.svd import svd_factored
+
+try:
+    __version__ = _version("headscan")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Dictionary",
+    "Explanations",
+    "HeadscanError",
+    "JointMap",
+    "Model",
+    "Scan",
+    "SparseCodes",
+    "VOFactors",
+    "__version__",
+    "comp",
+    "explain_directions",
+    "joint_map",
+    "load_dictionary",
+    "load_model",
+    "load_scan",
+    "scan",
+    "svd_factored",
+    "vo_factors",
+]

@@ -1,0 +1,235 @@
+"""From a model's name to an open_clip module: names, tags, downloads, and saying what went wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DEMO", "LoadedModule", "load_by_name", "packaged_folder", "take_module"]
+
+DEMO = "demo"
+_LOCAL, _HUB = "local-dir:", "hf-hub:"
+_CLIP_VOCABULARY = 49408  # of open_clip's own byte-pair tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModule:
+    """An open_clip module and what belongs to it."""
+
+    name: str
+    pretrained: str | None
+    module: torch.nn.Module
+    make_tokenizer: Callable[[], Any]
+    image_mean: Path | None = None
+
+
+def packaged_folder(*parts: str) -> Path:
+    """Return the path of data shipped inside the package."""
+    return Path(str(importlib.resources.files("headscan").joinpath("data", *parts)))
+
+
+def load_by_name(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
+    """Load a model by name; see `headscan.load_model`."""
+    if name == DEMO:
+        folder = packaged_folder(DEMO)
+        if not folder.is_dir():
+            raise HeadscanError("the demo model is missing from this installation of headscan: reinstall it")
+        return _load_folder(folder, name=DEMO, pretrained=pretrained, device=device)
+    if name.startswith(_LOCAL):
+        folder = Path(name[len(_LOCAL) :]).expanduser()
+        return _load_folder(folder, name=name, pretrained=pretrained, device=device)
+    if name.startswith(_HUB):
+        return _load_hub(name, pretrained=pretrained, device=device)
+    return _load_architecture(name, pretrained=pretrained, device=device)
+
+
+def take_module(module: Any, *, pretrained: str | Path | None, device: str | None) -> LoadedModule:
+    """Accept an open_clip model in memory, without changing or moving it."""
+    from torch import nn
+
+    if (
+        not isinstance(module, nn.Module)
+        or not hasattr(module, "visual")
+        or not hasattr(module, "encode_text")
+    ):
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        raise HeadscanError(f"a model must be a name or an open_clip CLIP model, not a {kind}")
+    if pretrained is not None:
+        raise HeadscanError(
+            "pretrained belongs to an architecture name: a model in memory has its weights already"
+        )
+    first = next(module.parameters(), None)
+    if first is None or first.is_meta:
+        raise HeadscanError("the model in memory has no weights (it is on the meta device or empty)")
+    if device is not None and first.device.type != device.split(":")[0]:
+        raise HeadscanError(
+            f"the model in memory is on {first.device}: move it to {device} yourself, or leave device out"
+        )
+    name = f"{type(module).__name__} in memory"
+    return LoadedModule(name, None, module, lambda: _default_tokenizer(module))
+
+
+def _default_tokenizer(module: Any) -> Any:
+    import open_clip
+
+    vocabulary = getattr(module, "vocab_size", None)
+    if vocabulary != _CLIP_VOCABULARY or not hasattr(module, "context_length"):
+        raise HeadscanError(
+            f"a model in memory with a vocabulary of {vocabulary} tokens does not say its tokenizer: "
+            "pass load_model(..., tokenizer=...)"
+        )
+    return open_clip.SimpleTokenizer(context_length=module.context_length)
+
+
+def _load_folder(folder: Path, *, name: str, pretrained: str | Path | None, device: str) -> LoadedModule:
+    import open_clip
+
+    _refuse_pretrained(name, pretrained)
+    if not folder.is_dir():
+        raise HeadscanError(f"there is no model folder {folder}")
+    if not (folder / "open_clip_config.json").is_file():
+        raise HeadscanError(f"{folder} has no open_clip_config.json: it is not an open_clip model folder")
+    if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in _weight_files(folder)):
+        raise HeadscanError(f"{folder} has no weights (.safetensors, .bin or .pth)")
+    identifier = f"{_LOCAL}{folder}"
+    with _explaining(f"the model in {folder} cannot be loaded"):
+        module = open_clip.create_model(identifier, device=device, require_pretrained=True).eval()
+    mean = folder / "image_mean.safetensors"
+    return LoadedModule(
+        name, None, module, lambda: open_clip.get_tokenizer(identifier), mean if mean.is_file() else None
+    )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.is_file() and file.name != "image_mean.safetensors"]
+
+
+def _load_hub(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
+    import open_clip
+
+    _refuse_pretrained(name, pretrained)
+    if name.count("/") != 1 or name.endswith(("/", ":")):
+        raise HeadscanError(f"{name!r} is not of the form hf-hub:organisation/repository")
+    with _explaining(f"{name} cannot be loaded from the Hugging Face hub{_offline_note()}"):
+        module = open_clip.create_model(name, device=device, require_pretrained=True).eval()
+    return LoadedModule(name, None, module, lambda: open_clip.get_tokenizer(name))
+
+
+def _load_architecture(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
+    import open_clip
+    import torch
+
+    known = open_clip.list_models()
+    architecture = name.replace("/", "-")
+    if architecture not in known:
+        raise HeadscanError(_unknown_model(name, known))
+    tags = [tag for model, tag in open_clip.list_pretrained() if model == architecture]
+    if pretrained is None:
+        offered = f"one of {', '.join(tags)}, " if tags else ""
+        raise HeadscanError(
+            f"{architecture} is an architecture: say which weights with pretrained: {offered}a checkpoint "
+            "file, or 'random' for meaningless ones"
+        )
+    wanted = str(pretrained)
+    make_tokenizer = lambda: open_clip.get_tokenizer(architecture)  # noqa: E731
+    if wanted == "random":
+        with torch.random.fork_rng(devices=[]), _explaining(f"{architecture} cannot be built"):
+            torch.manual_seed(0)
+            module = open_clip.create_model(architecture, device=device, pretrained_text=False).eval()
+        return LoadedModule(architecture, wanted, module, make_tokenizer)
+    config = open_clip.pretrained.get_pretrained_cfg(architecture, wanted)
+    if not config and not Path(wanted).is_file():
+        near = difflib.get_close_matches(wanted.lower(), tags, n=3, cutoff=0.4) or tags
+        raise HeadscanError(
+            f"{architecture} has no weights {wanted!r}, neither a file nor a tag"
+            + (f"; its tags include {', '.join(near)}" if near else "")
+        )
+    _check_offline(config)
+    options = {"force_quick_gelu": _needs_quick_gelu(architecture, wanted, config)}
+    what = f"{architecture} with {wanted} cannot be loaded" + (_offline_note() if config else "")
+    with _explaining(what):
+        module = open_clip.create_model(
+            architecture, wanted, device=device, require_pretrained=True, **options
+        ).eval()
+    return LoadedModule(architecture, wanted, module, make_tokenizer)
+
+
+def _needs_quick_gelu(architecture: str, tag: str, config: dict[str, Any]) -> bool:
+    """Say whether weights trained with QuickGELU meet an architecture without; refuse the opposite."""
+    import open_clip
+
+    quick = bool((open_clip.get_model_config(architecture) or {}).get("quick_gelu", False))
+    if config and quick and not config.get("quick_gelu", False):
+        plain = architecture.replace("-quickgelu", "")
+        raise HeadscanError(
+            f"the weights {tag} were trained without QuickGELU: use {plain} instead of {architecture}"
+        )
+    return bool(config.get("quick_gelu", False)) and not quick
+
+
+def _check_offline(config: dict[str, Any]) -> None:
+    """Refuse weights that open_clip would fetch by plain URL while the user asked to stay offline."""
+    url = config.get("url", "")
+    if not _offline() or not url or config.get("hf_hub"):
+        return
+    cached = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
+    if not cached.is_file():
+        raise HeadscanError(
+            f"HF_HUB_OFFLINE is set and {cached} is absent: download {url} there, or go online"
+        )
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _offline_note() -> str:
+    if _offline():
+        return (
+            " (HF_HUB_OFFLINE is set: only the local cache was searched; unset it, or pass a checkpoint file)"
+        )
+    return " (looked in the local cache, then online: check the connection, or pass a downloaded checkpoint)"
+
+
+def _refuse_pretrained(name: str, pretrained: str | Path | None) -> None:
+    if pretrained is not None:
+        raise HeadscanError(f"pretrained belongs to an architecture name: {name} brings its own weights")
+
+
+def _unknown_model(name: str, known: list[str]) -> str:
+    if Path(name).is_dir():
+        return f"there is no model {name!r}; for the folder of that name, write {_LOCAL}{name}"
+    names = {model.lower(): model for model in [DEMO, *known]}
+    near = [names[match] for match in difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.5)]
+    hint = (
+        f"did you mean {', '.join(near)}?"
+        if near
+        else "'demo', hf-hub:org/repo and local-dir:path also name models"
+    )
+    return f"there is no model {name!r}: {hint}"
+
+
+@contextmanager
+def _explaining(what: str) -> Iterator[None]:
+    """Turn whatever open_clip, torch or the hub raise while loading into one clear line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other libraries' remarks about their own internals
+            yield
+    except (HeadscanError, MemoryError):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise HeadscanError(f"{what}: {' '.join(lines[:3])[:600]}") from error

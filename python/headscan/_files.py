@@ -1,0 +1,154 @@
+"""Files: the cache folder, writing aside and renaming, manifests.
+
+Nothing here leaves a half-written result under its final name: a file is written beside its place, flushed to
+the disk and then renamed, a folder likewise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from headscan.errors import HeadscanError
+
+__all__ = [
+    "cache_folder",
+    "check_writable",
+    "file_sha256",
+    "folder_aside",
+    "now",
+    "package_version",
+    "read_manifest",
+    "write_aside",
+    "write_manifest",
+]
+
+_CHUNK_BYTES = 1 << 20
+
+
+def cache_folder() -> Path:
+    """Return the folder for encoded dictionaries: ``$HEADSCAN_CACHE``, or one in the XDG cache folder."""
+    chosen = os.environ.get("HEADSCAN_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "headscan"
+
+
+def package_version() -> str:
+    """Return the installed version of headscan."""
+    from headscan import __version__
+
+    return __version__
+
+
+def now() -> str:
+    """Return the current time as ISO 8601 in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise unless `folder` could be created, or written into, now.
+
+    Raises
+    ------
+    HeadscanError
+        If `folder` or a parent is not a folder, or cannot be written.
+    """
+    place = folder.absolute()
+    try:
+        while not place.exists():
+            if place.is_symlink():
+                raise HeadscanError(f"cannot write to {folder}: {place} is a link to nothing")
+            place = place.parent
+        if not place.is_dir():
+            raise HeadscanError(f"cannot write to {folder}: {place} is not a folder")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise HeadscanError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on success flush it to disk and rename it to `path`, on failure remove it."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_aside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; on success it takes the place of `folder`, on failure it is removed.
+
+    What `folder` held before is moved out of the way first and deleted last, so that a reader finds either
+    the old content, nothing, or the new content, never a mixture.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:12]
+    aside, old = (folder.with_name(f".{folder.name}.{mark}.{kind}") for kind in ("part", "old"))
+    aside.mkdir()
+    try:
+        yield aside
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        aside.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a JSON manifest, aside and then renamed."""
+    with write_aside(path) as aside:
+        aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, Any]:
+    """Read a JSON manifest and check that it describes a `kind` (such as "headscan-scan") of this format.
+
+    Raises
+    ------
+    HeadscanError
+        If it is absent, unreadable, not JSON, of another kind or of a newer format.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise HeadscanError(f"{path.parent} holds no {path.name}: it is not a {kind} folder") from error
+    except OSError as error:
+        raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise HeadscanError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != kind:
+        raise HeadscanError(f"{path} was not written as a {kind} manifest")
+    if manifest.get("format_version") != format_version:
+        raise HeadscanError(
+            f"{path} has format {manifest.get('format_version')!r}; this version reads {format_version}"
+        )
+    return manifest

@@ -1,0 +1,42 @@
+"""What this installation is made of: versions, the build, threads, folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from headscan import _files
+
+__all__ = ["report"]
+
+_DISTRIBUTIONS = ("headscan", "torch", "open_clip_torch", "numpy", "pandas", "pyarrow", "safetensors")
+
+
+def report() -> dict[str, str]:
+    """Return names and values to show, in order. Loads neither torch nor a model."""
+    from headscan import _core
+
+    lines = {"python": f"{platform.python_version()} ({platform.system()} {platform.machine()})"}
+    lines |= {name: _version(name) for name in _DISTRIBUTIONS}
+    lines |= {f"build {name}": _text(value) for name, value in _core.build_info().items()}
+    lines["threads"] = str(_usable_processors())
+    lines["cache folder"] = str(_files.cache_folder())
+    offline = os.environ.get("HF_HUB_OFFLINE")
+    lines["HF_HUB_OFFLINE"] = "not set" if offline is None else offline
+    return lines
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _usable_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

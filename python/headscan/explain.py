@@ -1,0 +1,128 @@
+"""Explain directions of the residual stream: mapped to joint space, coded, judged by fidelity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headscan.comp import comp
+from headscan.errors import HeadscanError
+from headscan.joint import cosine
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headscan.dictionary import Dictionary
+    from headscan.joint import JointMap
+
+__all__ = ["Explanations", "explain_directions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """Sparse codes of n directions and how well they say them.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (n, k)
+        Dictionary rows, in the order they were picked.
+    coefficients : ndarray of float64, shape (n, k)
+        Non-negative; zero where a later pick made an earlier one useless.
+    certified : ndarray of bool, shape (n,)
+        Whether every pick is proven to be the exact arg-max.
+    fidelity : ndarray of float64, shape (n,)
+        Cosine between the direction and its reconstruction taken back to the residual stream.
+    joint_fidelity : ndarray of float64, shape (n,)
+        Cosine between the direction's image in joint space and its reconstruction there.
+    """
+
+    indices: NDArray[np.int64]
+    coefficients: NDArray[np.float64]
+    certified: NDArray[np.bool_]
+    fidelity: NDArray[np.float64]
+    joint_fidelity: NDArray[np.float64]
+
+
+def explain_directions(
+    vectors: NDArray[np.float64],
+    dictionary: Dictionary,
+    *,
+    joint: JointMap,
+    k: int = 5,
+    coherence: float = 0.3,
+    threads: int = 0,
+) -> Explanations:
+    """Explain directions of the residual stream with k concepts each (COMP, arXiv 2603.24653).
+
+    Parameters
+    ----------
+    vectors : ndarray of float64, shape (n, width)
+        Directions; ``-v`` is another direction than ``v``, with another explanation.
+    dictionary : Dictionary
+        From `load_dictionary`, of the same model.
+    joint : JointMap
+        From `joint_map`.
+    k : int, default 5
+        Concepts per code.
+    coherence : float, default 0.3
+        Weight of the picked concepts' similarity to one another; 0 is non-negative orthogonal matching
+        pursuit.
+    threads : int, default 0
+        Worker threads; 0 takes all that the process may use. Results do not depend on it.
+
+    Returns
+    -------
+    Explanations
+
+    Raises
+    ------
+    HeadscanError
+        If dictionary and model have different joint dimensions, or `k` or `coherence` is out of range.
+    """
+    atoms = dictionary.atoms
+    if atoms.shape[1] != joint.final.projection.shape[1]:
+        raise HeadscanError(
+            f"the dictionary has {atoms.shape[1]} dimensions but the model's joint space "
+            f"{joint.final.projection.shape[1]}: encode it with this model"
+        )
+    check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
+    images = joint.to_joint(vectors)
+    codes = comp(images, atoms, k=k, coherence=coherence, threads=threads)
+    rebuilt = _reconstruct(codes.indices, codes.coefficients, atoms)
+    return Explanations(
+        indices=codes.indices,
+        coefficients=codes.coefficients,
+        certified=codes.certified,
+        fidelity=cosine(vectors, joint.to_width(rebuilt)),
+        joint_fidelity=cosine(images, rebuilt),
+    )
+
+
+def check_code_options(*, k: int, coherence: float, concepts: int, threads: int) -> None:
+    """Raise unless a code of `k` atoms can be made from so many concepts.
+
+    Raises
+    ------
+    HeadscanError
+        If an option is out of range.
+    """
+    if k < 1:
+        raise HeadscanError(f"k must be at least 1, not {k}")
+    if k > concepts:
+        raise HeadscanError(f"k = {k} concepts per explanation, but the dictionary holds only {concepts}")
+    if not (np.isfinite(coherence) and coherence >= 0):
+        raise HeadscanError(f"coherence must be a finite number of at least 0, not {coherence}")
+    if threads < 0:
+        raise HeadscanError(f"threads must be at least 0 (0: all that the process may use), not {threads}")
+
+
+def _reconstruct(
+    indices: NDArray[np.int64], coefficients: NDArray[np.float64], atoms: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the codes' reconstructions (n, joint_dim), gathering one atom per code at a time."""
+    rebuilt = np.zeros((len(indices), atoms.shape[1]))
+    for place in range(indices.shape[1]):
+        rebuilt += coefficients[:, place, None] * atoms[indices[:, place]]
+    return rebuilt

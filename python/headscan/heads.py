@@ -1,0 +1,175 @@
+"""Value-output factors of attention heads: LayerNorm folded in, centred.
+
+Row-vector convention: a head writes ``A @ (xhat @ left @ right + bias)`` into the residual stream, where
+``xhat`` is the normalised stream before the layer norm's gain and shift and ``A`` are its attention weights
+(rows sum to one).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headscan.models import Model
+    from headscan.towers import AttentionWeights
+
+__all__ = ["VOFactors", "parse_layers", "select_layers", "vo_factors"]
+
+
+@dataclass(frozen=True, eq=False)
+class VOFactors:
+    """Value-output factors of the heads of some layers, in float64.
+
+    Unpacks as a pair: ``left, right = vo_factors(model)``.
+
+    Attributes
+    ----------
+    layers : tuple of int
+        The layers read, numbered from 0; the first axis of every array.
+    left : ndarray, shape (layers, heads, width, rank)
+        What each head reads: W_V, with the layer norm's gain folded in and centred when `folded`.
+    right : ndarray, shape (layers, heads, rank, width)
+        What each head writes: W_O, with any layer scale or head scale multiplied in, centred when `folded`.
+    bias : ndarray, shape (layers, heads, width)
+        What each head writes whatever it reads: its value bias, plus the layer norm's shift through W_V when
+        `folded`, through `right`. The output projection's own bias belongs to no head and is not in it.
+    folded : bool
+        Whether the layer norm is folded in. If not, the head reads ``xhat * gain + shift`` instead of
+        ``xhat``.
+    """
+
+    layers: tuple[int, ...]
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    folded: bool
+
+    def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        """Yield `left`, then `right`."""
+        yield self.left
+        yield self.right
+
+
+def vo_factors(model: Model, *, layers: str | int | Iterable[int] = "all", fold: bool = True) -> VOFactors:
+    """Return the value-output factors of every head of the chosen layers.
+
+    With ``W_V`` (width, rank) and ``W_O`` (rank, width) of a head and layer norm ``xhat * gain + shift``,
+    folding (arXiv 2603.24653, preliminaries) gives ``left = C (gain * W_V)`` and ``right = W_O C``, where ``C
+    = I - 1 1^T / width`` removes the all-ones direction: ``xhat`` has none, and the next layer norm removes
+    what is written along it. The product ``left @ right`` is the head's W_VO.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`.
+    layers : str, int or iterable of int, default "all"
+        ``"all"``, one layer, a range such as ``"20-23"``, a list such as ``"3,5-7"``, or integers. Layers are
+        numbered from 0; negative ones count from the end.
+    fold : bool, default True
+        Fold the layer norm and centre. If False the raw weights come back and `bias` is the value bias
+        through W_O.
+
+    Returns
+    -------
+    VOFactors
+        Float64 arrays, layers in ascending order.
+
+    Raises
+    ------
+    HeadscanError
+        If a layer does not exist.
+    """
+    tower = model.tower
+    chosen = select_layers(layers, count=tower.layers)
+    left = np.empty((len(chosen), tower.heads, tower.width, tower.rank))
+    right = np.empty((len(chosen), tower.heads, tower.rank, tower.width))
+    bias = np.empty((len(chosen), tower.heads, tower.width))
+    for row, layer in enumerate(chosen):
+        value, value_bias, output = _value_output(tower.read_attention(layer), fold=fold)
+        left[row] = value.reshape(tower.width, tower.heads, tower.rank).transpose(1, 0, 2)
+        right[row] = output.reshape(tower.heads, tower.rank, tower.width)
+        bias[row] = np.einsum("hr,hrd->hd", value_bias.reshape(tower.heads, tower.rank), right[row])
+    return VOFactors(layers=chosen, left=left, right=right, bias=bias, folded=fold)
+
+
+def _value_output(
+    weights: AttentionWeights, *, fold: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return a layer's value weights (width, heads * rank), value bias and output weights, folded or raw."""
+    if not fold:
+        return weights.value, weights.value_bias, weights.output
+    value = weights.gain[:, None] * weights.value
+    value_bias = weights.value_bias + weights.shift @ weights.value
+    value = value - value.mean(axis=0, keepdims=True)
+    output = weights.output - weights.output.mean(axis=1, keepdims=True)
+    return value, value_bias, output
+
+
+def select_layers(layers: str | int | Iterable[int], *, count: int) -> tuple[int, ...]:
+    """Return the layer numbers meant, ascending and each once.
+
+    Raises
+    ------
+    HeadscanError
+        If one does not exist in a tower of `count` layers, or the specification cannot be read.
+    """
+    chosen: set[int] = set()
+    for first, last in _layer_ranges(layers, count=count):
+        for layer in (first, last):
+            if not -count <= layer < count:
+                raise HeadscanError(
+                    f"there is no layer {layer}: the vision tower has layers 0 to {count - 1}"
+                )
+        first, last = first % count, last % count
+        if first > last:
+            raise HeadscanError(f"the range of layers {first}-{last} is empty: write the lower layer first")
+        chosen.update(range(first, last + 1))
+    if not chosen:
+        raise HeadscanError("no layers were asked for")
+    return tuple(sorted(chosen))
+
+
+def _layer_ranges(layers: str | int | Iterable[int], *, count: int) -> list[tuple[int, int]]:
+    if isinstance(layers, str):
+        return parse_layers(layers) or [(0, count - 1)]
+    try:
+        numbers = [layers] if isinstance(layers, (int, np.integer)) else list(layers)
+        if any(isinstance(number, (bool, np.bool_)) for number in numbers):
+            raise TypeError
+        return [(index, index) for index in map(operator.index, numbers)]
+    except TypeError:
+        raise HeadscanError(
+            f"layers must be 'all', a range such as '20-23' or integers, not {layers!r}"
+        ) from None
+
+
+def parse_layers(text: str) -> list[tuple[int, int]] | None:
+    """Read ``"all"`` (None), or ``"20-23"`` and ``"3,5-7,-1"`` as pairs of first and last layer.
+
+    Raises
+    ------
+    HeadscanError
+        If the text is none of these.
+    """
+    if text.strip() == "all":
+        return None
+    ranges = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(?:(-?\d{1,6})|(\d{1,6})\s*-\s*(\d{1,6}))\s*", part)
+        if found is None:
+            raise HeadscanError(
+                f"layers must be 'all', numbers or ranges such as '20-23' or '3,5-7', not {text!r}"
+            )
+        single, first, last = found.groups()
+        ranges.append((int(single), int(single)) if single is not None else (int(first), int(last)))
+    return ranges

@@ -1,0 +1,265 @@
+"""Models: load a CLIP model and hold what headscan reads of it.
+
+This is the one module that may download. Weights are never unpickled: checkpoints are read as safetensors or
+with torch's ``weights_only`` loader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan import _checkpoints
+from headscan.errors import HeadscanError
+from headscan.text import encode_tokens, text_modules, tokenize
+from headscan.towers import VisionTower, read_tower
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Model", "load_model"]
+
+_DTYPES = ("float32", "float16", "bfloat16")
+_PROBE = ["a photo of a red Fox, no. 0123456789; caffe latte!", "Zebra-crossing"]  # tells tokenizers apart
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A CLIP model whose vision heads can be explained; made by `load_model`.
+
+    The weights are taken as fixed: after changing them, load the module again.
+
+    Attributes
+    ----------
+    name : str
+        The name it was loaded by.
+    pretrained : str or None
+        The tag or path of its weights where the name alone does not say.
+    module : torch.nn.Module
+        The open_clip model.
+    tower : VisionTower
+        Sizes of the vision tower and how its weights are read.
+    image_mean : ndarray of float64, shape (joint_dim,), or None
+        Mean of its normalised image embeddings, if known.
+    dtype : str
+        Arithmetic of the text tower's forward pass.
+    make_tokenizer : callable
+        Makes `tokenizer` when it is first used.
+    """
+
+    name: str
+    pretrained: str | None
+    module: torch.nn.Module
+    tower: VisionTower
+    image_mean: NDArray[np.float64] | None
+    dtype: str
+    make_tokenizer: Callable[[], Any]
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer layers in the vision tower."""
+        return self.tower.layers
+
+    @property
+    def heads(self) -> int:
+        """Attention heads per layer."""
+        return self.tower.heads
+
+    @property
+    def width(self) -> int:
+        """Width of the vision tower's residual stream."""
+        return self.tower.width
+
+    @property
+    def rank(self) -> int:
+        """Dimension of one head."""
+        return self.tower.rank
+
+    @property
+    def joint_dim(self) -> int:
+        """Dimension of the joint image-text space."""
+        return self.tower.joint_dim
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer: a callable from a list of texts to padded ids (n, context)."""
+        return self.make_tokenizer()
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 over the names, shapes, dtypes and bytes of all weights, names sorted."""
+        return _state_hash(self.module.state_dict())
+
+    @cached_property
+    def text_hash(self) -> str:
+        """SHA-256 over everything that decides a text embedding.
+
+        The text tower's weights, its structure (the same weights with another activation embed differently),
+        its tokenizer and the arithmetic. The vision tower is left out: a model with edited heads has the same
+        one.
+        """
+        parts = text_modules(self.module)
+        state = self.module.state_dict()
+        text_state = {key: value for key, value in state.items() if not key.startswith("visual.")}
+        pooling = [
+            getattr(self.module, name, None) for name in ("text_pool_type", "text_eos_id", "context_length")
+        ]
+        digest = hashlib.sha256(_state_hash(text_state).encode())
+        for thing in (*(f"{name}: {part!r}" for name, part in parts.items()), pooling, self.dtype):
+            digest.update(f"{thing}\n".encode())
+        probe = tokenize(self.module, self.tokenizer, _PROBE)
+        digest.update(str(probe.ids.shape).encode() + probe.ids.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def encode_text(self, texts: Sequence[str], *, batch_size: int = 256) -> NDArray[np.float32]:
+        """Embed texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts, used as they are.
+        batch_size : int, default 256
+            Texts per forward pass; the result does not depend on it beyond rounding.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, joint_dim)
+            Embeddings, not normalised.
+        """
+        if len(texts) == 0:
+            return np.empty((0, self.joint_dim), dtype=np.float32)
+        tokens = tokenize(self.module, self.tokenizer, texts)
+        return encode_tokens(self.module, tokens, batch_size=batch_size, dtype=self.dtype)
+
+
+def load_model(
+    source: str | torch.nn.Module,
+    *,
+    pretrained: str | Path | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    image_mean: ArrayLike | str | Path | None = None,
+    tokenizer: Callable[[list[str]], Any] | None = None,
+) -> Model:
+    """Load a CLIP model whose vision tower is one of open_clip's own vision transformers.
+
+    Parameters
+    ----------
+    source : str or torch.nn.Module
+        ``"demo"`` (shipped with headscan), an open_clip architecture such as ``"ViT-L-14"`` together with
+        `pretrained`, ``"hf-hub:org/repo"``, ``"local-dir:path"`` (a folder with open_clip_config.json and
+        weights), or an open_clip model in memory.
+    pretrained : str or path, optional
+        For an architecture name alone: an open_clip tag such as ``"laion2b_s32b_b82k"``, a checkpoint file,
+        or ``"random"`` for weights drawn from a fixed seed, which mean nothing and have to be asked for.
+    device : str, optional
+        Where the text tower runs; "cpu" by default. A model in memory stays where it is.
+    dtype : {"float32", "float16", "bfloat16"}
+        Arithmetic of the text tower's forward pass. Vision weights are always read in float64.
+    image_mean : array, or path to .safetensors or .npy, optional
+        Mean of the model's normalised image embeddings, (joint_dim,). By default the
+        ``image_mean.safetensors`` beside a ``local-dir:`` model's weights, where there is one; otherwise none
+        is subtracted.
+    tokenizer : callable, optional
+        From a list of texts to padded token ids. By default the one open_clip pairs with the model.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    HeadscanError
+        If the model is unknown, cannot be fetched or read, has NaN or infinite weights, or an architecture
+        that is not supported; the message names it and says why.
+    """
+    if dtype not in _DTYPES:
+        raise HeadscanError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype!r}")
+    _check_device(device)
+    if isinstance(source, str):
+        loaded = _checkpoints.load_by_name(source, pretrained=pretrained, device=device or "cpu")
+    else:
+        loaded = _checkpoints.take_module(source, pretrained=pretrained, device=device)
+    tower = read_tower(loaded.module.visual)  # type: ignore[arg-type]
+    _check_finite(loaded.module.state_dict())
+    mean = loaded.image_mean if image_mean is None else image_mean
+    return Model(
+        name=loaded.name,
+        pretrained=loaded.pretrained,
+        module=loaded.module,
+        tower=tower,
+        image_mean=None if mean is None else _read_image_mean(mean, joint_dim=tower.joint_dim),
+        dtype=dtype,
+        make_tokenizer=loaded.make_tokenizer if tokenizer is None else lambda: tokenizer,
+    )
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise HeadscanError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _check_finite(state: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            kind = "NaN" if bool(tensor.isnan().any()) else "infinite values"
+            raise HeadscanError(f"the weights hold {kind}: tensor {name}, shape {tuple(tensor.shape)}")
+
+
+def _state_hash(state: Mapping[str, torch.Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_image_mean(source: ArrayLike | str | Path, *, joint_dim: int) -> NDArray[np.float64]:
+    """Return the image mean as float64 (joint_dim,), from an array or a file."""
+    values = _load_image_mean(Path(source)) if isinstance(source, (str, Path)) else np.asarray(source)
+    if values.shape != (joint_dim,) or not np.issubdtype(values.dtype, np.floating):
+        raise HeadscanError(
+            f"the image mean must be {joint_dim} floating-point numbers, the model's joint dimension; "
+            f"got {values.dtype} of shape {values.shape}"
+        )
+    mean = values.astype(np.float64)
+    length = float(np.linalg.norm(mean))
+    if not np.isfinite(length) or length > 1.001:
+        raise HeadscanError(
+            f"the image mean has length {length:.4g}: a mean of normalised image embeddings has at most 1; "
+            "normalise the embeddings before averaging"
+        )
+    return mean
+
+
+def _load_image_mean(path: Path) -> NDArray[Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        if path.suffix == ".npy":
+            loaded: NDArray[Any] = np.load(path, allow_pickle=False)
+            return loaded
+        return load_file(path)["image_mean"]
+    except FileNotFoundError as error:
+        raise HeadscanError(f"there is no image mean file {path}") from error
+    except KeyError as error:
+        raise HeadscanError(f"{path} has no tensor named image_mean") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise HeadscanError(f"cannot read the image mean {path}: {str(error).splitlines()[0]}") from error

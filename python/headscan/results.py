@@ -1,0 +1,270 @@
+"""The result of a scan: a table of explanations and what it was made from, saved as Parquet and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan import _files
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Scan", "ScanInfo", "load_scan", "make_table"]
+
+_KIND, _FORMAT_VERSION = "headscan-scan", 1
+_MANIFEST, _DATA = "manifest.json", "explanations.parquet"
+_LABELS = (
+    "layer",
+    "head",
+    "index",
+    "side",
+    "pole",
+    "sigma",
+    "fidelity",
+    "joint_fidelity",
+    "certified",
+    "concepts",
+)
+
+
+@dataclass(frozen=True)
+class ScanInfo:
+    """What a scan was made from.
+
+    Attributes
+    ----------
+    headscan, created : str
+        Version of headscan, and when (ISO 8601, UTC).
+    model, weights_hash : str
+        The model's name and the SHA-256 of its weights.
+    pretrained : str or None
+        The tag or path of its weights, where the name alone does not say.
+    image_mean_hash : str or None
+        SHA-256 of the image mean that was subtracted (float64, little-endian), None if none was.
+    dictionary, dictionary_hash, template : str
+        The dictionary's source, SHA-256 and template.
+    concepts : int
+        Its number of concepts.
+    layers, sides, poles : tuple
+        What was explained.
+    k : int
+        Concepts per explanation.
+    coherence : float
+        Weight of the concepts' similarity to one another.
+    folded : bool
+        Whether the layer norm was folded in.
+    """
+
+    headscan: str
+    created: str
+    model: str
+    pretrained: str | None
+    weights_hash: str
+    image_mean_hash: str | None
+    dictionary: str
+    dictionary_hash: str
+    template: str
+    concepts: int
+    layers: tuple[int, ...]
+    sides: tuple[str, ...]
+    poles: tuple[str, ...]
+    k: int
+    coherence: float
+    folded: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Explanations of singular directions; made by `headscan.scan` or `headscan.load_scan`.
+
+    Attributes
+    ----------
+    info : ScanInfo
+        What it was made from.
+    explanations : pandas.DataFrame
+        The table itself; `table` gives a copy that is safe to change.
+    """
+
+    info: ScanInfo
+    explanations: pd.DataFrame
+
+    def __len__(self) -> int:
+        """Return the number of explanations."""
+        return len(self.explanations)
+
+    def table(self) -> pd.DataFrame:
+        """Return the explanations as a table, one row each.
+
+        Columns
+        -------
+        layer, head, index : int
+            The direction: layer and head from 0, index of the singular pair from 0, the largest sigma first.
+        side : str
+            ``"write"`` (right singular vector: what the head writes) or ``"read"`` (left: what it reads).
+        pole : str
+            ``"+"`` or ``"-"``: the singular vector or its opposite.
+        sigma : float
+            Singular value: how strongly the head carries the read direction over to the written one.
+        fidelity : float
+            Cosine, in the residual stream, between the direction and its reconstruction from the concepts.
+        joint_fidelity : float
+            The same cosine in the joint image-text space.
+        certified : bool
+            Every pick is proven to be the exact arg-max over the dictionary.
+        concepts : str
+            The concepts with a positive coefficient, the largest first, joined by ", ".
+        concept_0 ..., atom_0 ..., coefficient_0 ...
+            The code in the order of picking: concept, row of the dictionary, non-negative coefficient.
+        """
+        copy: pd.DataFrame = self.explanations.copy()
+        return copy
+
+    def strongest(
+        self,
+        count: int = 10,
+        *,
+        by: str = "sigma",
+        layers: Iterable[int] | None = None,
+        side: str | None = None,
+        pole: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the explanations with the largest values of a column, ties in table order.
+
+        Parameters
+        ----------
+        count : int, default 10
+            Rows, at most. With both poles each direction has two.
+        by : {"sigma", "fidelity", "joint_fidelity"}
+            The column to order by, largest first.
+        layers : iterable of int, optional
+            Only these layers.
+        side, pole : str, optional
+            Only this side or pole.
+        """
+        if by not in ("sigma", "fidelity", "joint_fidelity"):
+            raise HeadscanError(f"strongest can order by sigma, fidelity or joint_fidelity, not {by!r}")
+        if count < 0:
+            raise HeadscanError(f"count must be at least 0, not {count}")
+        rows = self.explanations
+        if layers is not None:
+            rows = rows[rows["layer"].isin(list(layers))]
+        for name, wanted in (("side", side), ("pole", pole)):
+            if wanted is not None:
+                rows = rows[rows[name] == wanted]
+        ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
+        strongest: pd.DataFrame = ordered.head(count)
+        return strongest
+
+    def save(self, folder: str | Path) -> Path:
+        """Write explanations.parquet and manifest.json into a folder, made if need be, and return its path.
+
+        Both files are written aside and then renamed, the manifest last; it holds the table's hash, so a save
+        that was cut short is noticed. A scan already there is replaced; other files are left alone.
+
+        Raises
+        ------
+        HeadscanError
+            If the folder cannot be written, or its manifest.json is not a scan's.
+        """
+        target = Path(folder).expanduser()
+        check_destination(target)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with _files.write_aside(target / _DATA) as aside:
+                self.explanations.to_parquet(aside, engine="pyarrow", index=False, compression="zstd")
+                digest = _files.file_sha256(aside)
+            manifest = {
+                "format": _KIND,
+                "format_version": _FORMAT_VERSION,
+                **asdict(self.info),
+                "explanations": {"file": _DATA, "rows": len(self), "sha256": digest},
+            }
+            _files.write_manifest(target / _MANIFEST, manifest)
+        except OSError as error:
+            raise HeadscanError(f"cannot write the scan to {target}: {error.strerror or error}") from error
+        return target
+
+
+def check_destination(folder: Path) -> None:
+    """Raise unless a scan can be saved in `folder`; asked before the work, it leaves nothing behind.
+
+    Raises
+    ------
+    HeadscanError
+        If the folder cannot be written, or holds the manifest of something else.
+    """
+    _files.check_writable(folder)
+    manifest = folder / _MANIFEST
+    if not manifest.exists():
+        return
+    try:
+        _files.read_manifest(manifest, kind=_KIND, format_version=_FORMAT_VERSION)
+    except HeadscanError as error:
+        raise HeadscanError(f"will not write to {folder}: {error}") from error
+
+
+def load_scan(folder: str | Path) -> Scan:
+    """Return a scan saved by `Scan.save`.
+
+    Raises
+    ------
+    HeadscanError
+        If there is none, or its files are damaged or do not belong together.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    source = Path(folder).expanduser()
+    if not source.is_dir():
+        raise HeadscanError(f"there is no scan folder {source}")
+    manifest = _files.read_manifest(source / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
+    try:
+        expected = manifest["explanations"]["sha256"]
+        info = _info(manifest)
+        if _files.file_sha256(source / _DATA) != expected:
+            raise HeadscanError(
+                f"{source / _DATA} is damaged or cut short: its content does not match the manifest"
+            )
+        explanations = pd.read_parquet(source / _DATA, engine="pyarrow")
+    except FileNotFoundError as error:
+        raise HeadscanError(f"{source} holds no {_DATA}") from error
+    except OSError as error:
+        raise HeadscanError(f"cannot read {source / _DATA}: {error.strerror or error}") from error
+    except (KeyError, TypeError, pa.ArrowException) as error:
+        raise HeadscanError(f"{source} is damaged: {type(error).__name__}: {error}") from error
+    return Scan(info=info, explanations=explanations)
+
+
+def _info(manifest: dict[str, Any]) -> ScanInfo:
+    values: dict[str, Any] = {field.name: manifest[field.name] for field in fields(ScanInfo)}
+    for name in ("layers", "sides", "poles"):  # JSON has no tuples
+        values[name] = tuple(values[name])
+    return ScanInfo(**values)
+
+
+def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.DataFrame:
+    """Return the table of `Scan.table`; codes come as columns ``indices`` and ``coefficients``, (n, k)."""
+    import pandas as pd
+
+    indices, coefficients = columns["indices"], columns["coefficients"]
+    used, places = np.unique(indices, return_inverse=True)
+    words = np.array([texts[atom] for atom in used], dtype=object)[places.reshape(indices.shape)]  # (n, k)
+    table = {name: columns[name] for name in _LABELS if name in columns}
+    table["concepts"] = [_joined(*row) for row in zip(words, coefficients, strict=True)]
+    for place in range(k):
+        table[f"concept_{place}"] = words[:, place]
+        table[f"atom_{place}"] = indices[:, place]
+        table[f"coefficient_{place}"] = coefficients[:, place]
+    frame: pd.DataFrame = pd.DataFrame(table)
+    return frame
+
+
+def _joined(words: Sequence[str], coefficients: np.ndarray[Any, Any]) -> str:
+    order = np.argsort(-coefficients, kind="stable")
+    return ", ".join(words[place] for place in order if coefficients[place] > 0)

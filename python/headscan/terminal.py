@@ -1,0 +1,126 @@
+"""What is shown on a terminal: progress bars and tables, with foreign text made harmless."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headscan.results import Scan
+
+__all__ = ["plain", "print_strongest", "progress_bar"]
+
+_PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
+_JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def plain(text: str) -> str:
+    """Return text with control and direction characters written out, so that it cannot steer a terminal."""
+    return "".join(
+        f"\\u{ord(c):04x}" if c not in _JOINERS and unicodedata.category(c) in _UNSAFE else c for c in text
+    )
+
+
+@contextlib.contextmanager
+def progress_bar(
+    description: str, *, total: int, unit: str, show: bool | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error and give a function that advances it.
+
+    Parameters
+    ----------
+    description : str
+        What is being done.
+    total : int
+        How many units there are.
+    unit : str
+        Their name, for the rate.
+    show : bool, optional
+        By default only where standard error is a terminal.
+    """
+    if show is False or (show is None and not sys.stderr.isatty()):
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            return Text("" if rate is None else f"{rate:,.0f} {unit}/s")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
+    """Print the explanations of the last scanned layer's strongest directions, by singular value.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    rows : int
+        Directions shown; a direction with two poles takes two lines.
+    file : file, optional
+        By default standard output.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=file)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(file=file, width=_PIPE_WIDTH)
+    layer = max(scan.info.layers)
+    lines = len(scan.info.poles)
+    shown = scan.strongest(rows * lines, layers=[layer])
+    table = Table(
+        title=f"Layer {layer}: the {len(shown) // lines} strongest directions", title_justify="left"
+    )
+    for name in ("head", "index", "side", "pole"):
+        table.add_column(name, justify="right" if name in ("head", "index") else "left", no_wrap=True)
+    for name in ("sigma", "fidelity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("concepts", overflow="fold")
+    for row in shown.to_dict("records"):
+        labels = (str(row["head"]), str(row["index"]), row["side"], row["pole"])
+        numbers = (f"{row['sigma']:.3f}", f"{row['fidelity']:.3f}")
+        table.add_row(*map(Text, (*labels, *numbers)), _concepts(row, k=scan.info.k))
+    console.print(table)
+
+
+def _concepts(row: dict[Any, Any], *, k: int) -> Any:
+    """Return a code for reading: concepts and coefficients, the largest first, unused ones left out."""
+    from rich.text import Text
+
+    code = [(row[f"coefficient_{place}"], row[f"concept_{place}"]) for place in range(k)]
+    text = Text()
+    for coefficient, concept in sorted(code, key=lambda pair: -pair[0]):
+        if coefficient >= 0.005:  # what is not shown as 0.00
+            text.append(", " if text else "")
+            text.append(plain(concept))
+            text.append(f" {coefficient:.2f}", style="dim")
+    return text

@@ -1,0 +1,214 @@
+"""Vision towers: where an architecture keeps the weights that headscan reads.
+
+A `VisionTower` says, for one architecture, how to read each layer's value-output path and the final map into
+the joint space, as float64 arrays in the row-vector convention (``x @ W``). Supporting another architecture
+means writing one more function from a module to a `VisionTower` and naming it in `read_tower`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+__all__ = ["AttentionWeights", "FinalWeights", "VisionTower", "read_tower"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionWeights:
+    """One layer's path from the residual stream through values to the attention's output, in float64.
+
+    With ``xhat`` the layer norm's output before gain and shift, head h (columns or rows ``h * rank`` to
+    ``(h + 1) * rank``) and attention weights ``A`` whose rows sum to one, the layer adds to the stream
+    ``sum_h A_h @ ((xhat * gain + shift) @ value[:, h] + value_bias[h]) @ output[h] + output_bias``.
+    A layer scale or head scale is already multiplied into `output` and `output_bias`.
+    """
+
+    gain: NDArray[np.float64]  # (width,)
+    shift: NDArray[np.float64]  # (width,)
+    value: NDArray[np.float64]  # (width, heads * rank)
+    value_bias: NDArray[np.float64]  # (heads * rank,)
+    output: NDArray[np.float64]  # (heads * rank, width)
+    output_bias: NDArray[np.float64]  # (width,)
+
+
+@dataclass(frozen=True, eq=False)
+class FinalWeights:
+    """The last layer norm and the projection into the joint space, in float64."""
+
+    gain: NDArray[np.float64]  # (width,)
+    shift: NDArray[np.float64]  # (width,)
+    eps: float
+    projection: NDArray[np.float64]  # (width, joint_dim)
+
+
+@dataclass(frozen=True, eq=False)
+class VisionTower:
+    """The sizes of a vision tower and how to read its weights, one layer at a time."""
+
+    layers: int
+    heads: int
+    width: int
+    rank: int
+    joint_dim: int
+    read_attention: Callable[[int], AttentionWeights]
+    read_final: Callable[[], FinalWeights]
+
+
+def read_tower(visual: torch.nn.Module) -> VisionTower:
+    """Return the `VisionTower` of a model's vision module.
+
+    Raises
+    ------
+    HeadscanError
+        If the architecture is not supported, naming it and saying why.
+    """
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
+
+    if isinstance(visual, VisionTransformer):
+        return _open_clip_tower(visual)
+    if isinstance(visual, TimmModel):
+        trunk = type(visual.trunk).__name__
+        raise HeadscanError(f"the vision tower is timm's {trunk}: towers built by timm are not supported yet")
+    if isinstance(visual, ModifiedResNet):
+        raise HeadscanError(
+            "the vision tower is a ResNet (ModifiedResNet): only vision transformers have heads to explain"
+        )
+    raise HeadscanError(
+        f"the vision tower is a {_name(visual)}: only open_clip's VisionTransformer is supported"
+    )
+
+
+def _open_clip_tower(visual: Any) -> VisionTower:
+    """Read open_clip's own ``VisionTransformer``."""
+    from torch import nn
+
+    if visual.attn_pool is not None:
+        raise HeadscanError(
+            "the vision tower ends in an attention pool (AttentionalPooler): its output is not a linear map "
+            "of the residual stream after the last layer norm, so directions have no place in the joint space"
+        )
+    if not isinstance(visual.proj, nn.Parameter):
+        raise HeadscanError("the vision tower has no projection into the joint space (visual.proj is absent)")
+    blocks = visual.transformer.resblocks
+    if len(blocks) == 0:
+        raise HeadscanError("the vision tower has no transformer layers")
+    for number, block in enumerate(blocks):
+        _check_block(block, f"layer {number} of the vision tower")
+    heads = {int(block.attn.num_heads) for block in blocks}
+    if len(heads) != 1:
+        raise HeadscanError(
+            f"the layers of the vision tower differ in their number of heads: {sorted(heads)}"
+        )
+    width, joint_dim = visual.proj.shape
+    count = heads.pop()
+    return VisionTower(
+        layers=len(blocks),
+        heads=count,
+        width=int(width),
+        rank=int(width) // count,
+        joint_dim=int(joint_dim),
+        read_attention=lambda layer: _read_block(blocks[layer]),
+        read_final=lambda: _read_final(visual),
+    )
+
+
+def _check_block(block: Any, where: str) -> None:
+    """Raise unless the block's path from values to output is linear and read here in full."""
+    from open_clip.transformer import (
+        Attention,
+        CustomResidualAttentionBlock,
+        LayerScale,
+        ResidualAttentionBlock,
+    )
+    from torch import nn
+
+    if type(block) not in (ResidualAttentionBlock, CustomResidualAttentionBlock):
+        raise HeadscanError(
+            f"{where} is a {_name(block)}: only open_clip's own residual blocks are supported"
+        )
+    if not isinstance(block.ln_1, nn.LayerNorm):
+        raise HeadscanError(f"{where} normalises with {_name(block.ln_1)}: only LayerNorm can be folded")
+    if not isinstance(block.ls_1, (LayerScale, nn.Identity)):
+        raise HeadscanError(
+            f"{where} scales its attention with {_name(block.ls_1)}: only LayerScale is supported"
+        )
+    if not isinstance(getattr(block, "ln_attn", nn.Identity()), nn.Identity):
+        raise HeadscanError(
+            f"{where} normalises the attention's output (scale_attn): a head's output is not linear"
+        )
+    attention = block.attn
+    if type(attention) is Attention:
+        if not isinstance(attention.ln_inner, nn.Identity):
+            raise HeadscanError(
+                f"{where} normalises inside the attention (scale_attn_inner): V to O is not linear"
+            )
+    elif type(attention) is nn.MultiheadAttention:
+        if attention.in_proj_weight is None:
+            raise HeadscanError(f"{where} has separate query, key and value widths: not supported")
+        if attention.bias_k is not None or attention.bias_v is not None or attention.add_zero_attn:
+            raise HeadscanError(f"{where} adds a bias or zero token to its keys and values: not supported")
+    else:
+        raise HeadscanError(
+            f"{where} attends with {_name(attention)}: only open_clip's own attention is supported"
+        )
+    if not isinstance(attention.out_proj, nn.Linear) or not attention.in_proj_weight.is_floating_point():
+        raise HeadscanError(
+            f"{where} has quantised or replaced projections: only plain floating-point weights are read"
+        )
+
+
+def _read_block(block: Any) -> AttentionWeights:
+    attention = block.attn
+    width = int(attention.out_proj.out_features)
+    weight, bias = attention.in_proj_weight[-width:], attention.in_proj_bias  # rows: queries, keys, values
+    output = _array(attention.out_proj.weight).T  # (heads * rank, width)
+    output_bias = _array_or(attention.out_proj.bias, 0.0, width)
+    head_scale = getattr(attention, "head_scale", None)
+    if head_scale is not None:  # (heads, 1, 1), multiplies each head's mixed values
+        output = output * np.repeat(_array(head_scale).ravel(), width // int(attention.num_heads))[:, None]
+    layer_scale = getattr(block.ls_1, "gamma", None)
+    if layer_scale is not None:
+        output, output_bias = output * _array(layer_scale), output_bias * _array(layer_scale)
+    return AttentionWeights(
+        gain=_array_or(block.ln_1.weight, 1.0, width),
+        shift=_array_or(block.ln_1.bias, 0.0, width),
+        value=_array(weight).T,
+        value_bias=_array_or(None if bias is None else bias[-width:], 0.0, width),
+        output=output,
+        output_bias=output_bias,
+    )
+
+
+def _read_final(visual: Any) -> FinalWeights:
+    projection = _array(visual.proj)
+    width = projection.shape[0]
+    return FinalWeights(
+        gain=_array_or(visual.ln_post.weight, 1.0, width),
+        shift=_array_or(visual.ln_post.bias, 0.0, width),
+        eps=float(visual.ln_post.eps),
+        projection=projection,
+    )
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = tensor.detach().cpu().double().numpy()
+    return values
+
+
+def _array_or(tensor: torch.Tensor | None, default: float, size: int) -> NDArray[np.float64]:
+    return np.full(size, default) if tensor is None else _array(tensor)
+
+
+def _name(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
