@@ -6,8 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#if HEADSCAN_W > 2
+#include <immintrin.h>
+#endif
 
 #include "cpu/dense.hpp"
+#include "cpu/exact.hpp"
 
 namespace headscan {
 namespace {
@@ -20,32 +24,46 @@ constexpr std::size_t kWf = 2 * HEADSCAN_W;
 inline f64v load(const double* p) { return *reinterpret_cast<const f64v*>(p); }
 inline f32v load(const float* p) { return *reinterpret_cast<const f32v*>(p); }
 inline void store(double* p, f64v v) { *reinterpret_cast<f64v*>(p) = v; }
+inline void store(float* p, f32v v) { *reinterpret_cast<f32v*>(p) = v; }
 
-// c tile (kRows, 2 vectors) = sum over p < inner of a(row, p) * b(p, :).
-template <std::size_t kRows, bool kTransposed>
-inline void tile_f64(const double* a, std::size_t lda, const double* b, std::size_t ldb, std::size_t inner,
-                     double* c, std::size_t ldc, std::size_t vectors) {
-  f64v sum[kRows][2] = {};
+// a * b + c in one rounding where the machine has it: written out, since contraction is off for all sources.
+#if HEADSCAN_W == 8
+inline f64v fma(f64v a, f64v b, f64v c) { return f64v(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c))); }
+inline f32v fma(f32v a, f32v b, f32v c) { return f32v(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c))); }
+#elif HEADSCAN_W == 4
+inline f64v fma(f64v a, f64v b, f64v c) { return f64v(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c))); }
+inline f32v fma(f32v a, f32v b, f32v c) { return f32v(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c))); }
+#else
+inline f64v fma(f64v a, f64v b, f64v c) { return a * b + c; }
+inline f32v fma(f32v a, f32v b, f32v c) { return a * b + c; }
+#endif
+
+// c tile (kRows, 2 vectors) = or += the sum over p < inner of a(row, p) * b(p, :).
+template <std::size_t kRows, bool kTransposed, bool kAccumulate = false, class V = f64v, class T = double>
+inline void tile(const T* a, std::size_t lda, const T* b, std::size_t ldb, std::size_t inner, T* c, std::size_t ldc,
+                 bool two) {
+  constexpr std::size_t kLanes = sizeof(V) / sizeof(T);
+  V sum[kRows][2] = {};
   for (std::size_t p = 0; p < inner; ++p) {
-    const f64v b0 = load(b + p * ldb);
-    const f64v b1 = vectors == 2 ? load(b + p * ldb + kW) : b0;
+    const V b0 = load(b + p * ldb);
+    const V b1 = two ? load(b + p * ldb + kLanes) : b0;
     for (std::size_t row = 0; row < kRows; ++row) {
-      const double value = kTransposed ? a[p * lda + row] : a[row * lda + p];
-      sum[row][0] += value * b0;
-      sum[row][1] += value * b1;
+      const V value = V{} + (kTransposed ? a[p * lda + row] : a[row * lda + p]);
+      sum[row][0] = fma(value, b0, sum[row][0]);
+      sum[row][1] = fma(value, b1, sum[row][1]);
     }
   }
   for (std::size_t row = 0; row < kRows; ++row) {
-    store(c + row * ldc, sum[row][0]);
-    if (vectors == 2) store(c + row * ldc + kW, sum[row][1]);
+    T* to = c + row * ldc;
+    store(to, kAccumulate ? load(to) + sum[row][0] : sum[row][0]);
+    if (two) store(to + kLanes, kAccumulate ? load(to + kLanes) + sum[row][1] : sum[row][1]);
   }
 }
 
 void gram_f64(const double* a, std::size_t rows, std::size_t ld, double* gram) {
   for (std::size_t p = 0; p < ld; p += kLane) {
     for (std::size_t q = p / (2 * kW) * (2 * kW); q < ld; q += 2 * kW) {
-      const std::size_t vectors = std::min<std::size_t>(2, (ld - q) / kW);
-      tile_f64<kLane, true>(a + p, ld, a + q, ld, rows, gram + p * ld + q, ld, vectors);
+      tile<kLane, true>(a + p, ld, a + q, ld, rows, gram + p * ld + q, ld, q + kW < ld);
     }
   }
   for (std::size_t p = 0; p < ld; ++p) {
@@ -53,19 +71,35 @@ void gram_f64(const double* a, std::size_t rows, std::size_t ld, double* gram) {
   }
 }
 
-void multiply_f64(const double* a, std::size_t lda, const double* b, std::size_t rows, std::size_t inner,
-                  std::size_t ld, double* c) {
-  std::size_t row = 0;
-  for (; row + 8 <= rows; row += 8) {
-    for (std::size_t q = 0; q < ld; q += 2 * kW) {
-      const std::size_t vectors = std::min<std::size_t>(2, (ld - q) / kW);
-      tile_f64<8, false>(a + row * lda, lda, b + q, ld, inner, c + row * ld + q, ld, vectors);
+template <bool kAccumulate, class V, class T>
+inline void multiply(const T* a, std::size_t lda, const T* b, std::size_t ldb, std::size_t rows, std::size_t inner,
+                     std::size_t columns, T* c, std::size_t ldc) {
+  constexpr std::size_t kLanes = sizeof(V) / sizeof(T);
+  for (std::size_t q = 0; q < columns; q += 2 * kLanes) {
+    const bool two = q + kLanes < columns;
+    std::size_t row = 0;
+    for (; row + 8 <= rows; row += 8) {
+      tile<8, false, kAccumulate, V>(a + row * lda, lda, b + q, ldb, inner, c + row * ldc + q, ldc, two);
+    }
+    for (; row < rows; ++row) {
+      tile<1, false, kAccumulate, V>(a + row * lda, lda, b + q, ldb, inner, c + row * ldc + q, ldc, two);
     }
   }
-  for (; row < rows; ++row) {
-    for (std::size_t q = 0; q < ld; q += 2 * kW) {
-      const std::size_t vectors = std::min<std::size_t>(2, (ld - q) / kW);
-      tile_f64<1, false>(a + row * lda, lda, b + q, ld, inner, c + row * ld + q, ld, vectors);
+}
+
+void multiply_f64(const double* a, std::size_t lda, const double* b, std::size_t rows, std::size_t inner,
+                  std::size_t ld, double* c) {
+  multiply<false, f64v>(a, lda, b, ld, rows, inner, ld, c, ld);
+}
+
+void multiply_f32(const float* a, std::size_t lda, const float* b, std::size_t rows, std::size_t inner,
+                  std::size_t ld, float* c) {
+  for (std::size_t p = 0; p < inner; p += kSumLength) {
+    const std::size_t length = std::min(kSumLength, inner - p);
+    if (p == 0) {
+      multiply<false, f32v>(a, lda, b, ld, rows, length, ld, c, ld);
+    } else {
+      multiply<true, f32v>(a + p, lda, b + p * ld, ld, rows, length, ld, c, ld);
     }
   }
 }
@@ -76,14 +110,14 @@ inline double sum_lanes(f64v v) {
   return total;
 }
 
-inline double dot(const double* a, const double* b, std::size_t ld) {
+inline double padded_dot(const double* a, const double* b, std::size_t ld) {
   f64v even = {}, odd = {};
   std::size_t i = 0;
   for (; i + 2 * kW <= ld; i += 2 * kW) {
-    even += load(a + i) * load(b + i);
-    odd += load(a + i + kW) * load(b + i + kW);
+    even = fma(load(a + i), load(b + i), even);
+    odd = fma(load(a + i + kW), load(b + i + kW), odd);
   }
-  for (; i < ld; i += kW) even += load(a + i) * load(b + i);
+  for (; i < ld; i += kW) even = fma(load(a + i), load(b + i), even);
   return sum_lanes(even + odd);
 }
 
@@ -102,7 +136,7 @@ int jacobi_f64(double* a, double* v, std::size_t r, std::size_t ld) {
   int sweep = 0;
   for (bool rotated = true; rotated && sweep < kMaxSweeps; ++sweep) {
     rotated = false;
-    for (std::size_t i = 0; i < r; ++i) norms[i] = dot(a + i * ld, a + i * ld, ld);
+    for (std::size_t i = 0; i < r; ++i) norms[i] = padded_dot(a + i * ld, a + i * ld, ld);
     for (std::size_t i = 0; i + 1 < r; ++i) {
       // De Rijk's pivot: the longest remaining row first.
       const std::size_t top = static_cast<std::size_t>(std::max_element(norms + i, norms + r) - norms);
@@ -112,7 +146,7 @@ int jacobi_f64(double* a, double* v, std::size_t r, std::size_t ld) {
         std::swap(norms[i], norms[top]);
       }
       for (std::size_t j = i + 1; j < r; ++j) {
-        const double p = dot(a + i * ld, a + j * ld, ld);
+        const double p = padded_dot(a + i * ld, a + j * ld, ld);
         if (!(std::abs(p) > tolerance * std::sqrt(norms[i] * norms[j]))) continue;
         rotated = true;
         const double zeta = (norms[j] - norms[i]) / (2 * p);
@@ -140,7 +174,7 @@ inline void score_tile(const float* queries, std::size_t query_stride, const flo
     for (std::size_t m = 0; m < kQ; ++m) q[m] = load(queries + m * query_stride + i);
     for (std::size_t n = 0; n < kA; ++n) {
       const f32v g = load(atoms + n * atom_stride + i);
-      for (std::size_t m = 0; m < kQ; ++m) sum[m][n] += q[m] * g;
+      for (std::size_t m = 0; m < kQ; ++m) sum[m][n] = fma(q[m], g, sum[m][n]);
     }
   }
   for (std::size_t m = 0; m < kQ; ++m) {
@@ -184,6 +218,8 @@ void block_maxima_f32(const float* queries, std::size_t query_count, std::size_t
                   maxima + m * maxima_stride, maxima_stride);
   }
 }
+
+double exact_dot(const float* atom, const double* query, std::size_t width) { return headscan::dot(atom, query, width); }
 
 }  // namespace
 }  // namespace headscan

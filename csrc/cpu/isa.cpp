@@ -16,8 +16,9 @@ const std::vector<const DenseKernels*>& runnable() {
 #if defined(HEADSCAN_X86)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-      found.push_back(&kDenseAvx512);
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vnni")) {
+      found.push_back(&kDenseAvx512Vnni);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kDenseAvx2);
 #endif

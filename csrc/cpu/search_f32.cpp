@@ -60,7 +60,7 @@ void SearchF32::score_block(const Panel& panel, std::size_t query, std::size_t b
   for (std::size_t i = block * kBlock; i < end; ++i) {
     const auto atom = static_cast<std::int64_t>(i);
     if (panel.has_picked(query, atom)) continue;
-    best.offer(dot(atoms_.row(i), panel.queries.row(query), atoms_.columns), atom);
+    best.offer(kernels_.exact_dot(atoms_.row(i), panel.queries.row(query), atoms_.columns), atom);
   }
 }
 
