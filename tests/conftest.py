@@ -1,4 +1,4 @@
-"""Fixtures: tiny open_clip models built in memory, seeded, and a cache of their own. Nothing here goes online."""
+"""Fixtures: tiny seeded open_clip models built in memory, and a cache of their own. Nothing goes online."""
 
 from __future__ import annotations
 
@@ -23,14 +23,42 @@ TINY = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 3, "head_width": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2},
 }
-CONCEPTS = (
-    "cat dog horse fish bird tree house car boat apple ball hat shoe star duck red blue green yellow pink "
-    "night day snow sand water fire wood glass iron paper"
-).split()
+CONCEPTS = [
+    "cat",
+    "dog",
+    "horse",
+    "fish",
+    "bird",
+    "tree",
+    "house",
+    "car",
+    "boat",
+    "apple",
+    "ball",
+    "hat",
+    "shoe",
+    "star",
+    "duck",
+    "red",
+    "blue",
+    "green",
+    "yellow",
+    "pink",
+    "night",
+    "day",
+    "snow",
+    "sand",
+    "water",
+    "fire",
+    "wood",
+    "glass",
+    "iron",
+    "paper",
+]
 
 
 def build_module(*, custom_text: bool = False, text: dict | None = None, **vision: object) -> torch.nn.Module:
-    """Build a tiny CLIP whose every weight is drawn, gains, shifts and biases too, so that nothing cancels."""
+    """Build a tiny CLIP whose every weight is drawn, gains, shifts and biases too: nothing cancels."""
     kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     generator = torch.Generator().manual_seed(7)
     with torch.random.fork_rng(devices=[]):
@@ -53,7 +81,9 @@ def write_bundle(folder, module, *, config=None, image_mean=None):
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": config or TINY, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in module.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     if image_mean is not None:
         save_numpy({"image_mean": image_mean}, folder / "image_mean.safetensors")
     return folder

@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import build_module
 from hypothesis import given
 from hypothesis import strategies as st
 
 import headscan as hs
+from conftest import build_module
 from headscan.heads import parse_layers, select_layers
 
 VARIANTS = {
@@ -30,7 +30,9 @@ def variant(request):
 
 
 def run_attention(model, *, layer, head=None, seed=0):
-    """Run one layer's attention on random tokens: normalised input, attention weights, output without its bias.
+    """Run one layer's attention on random tokens.
+
+    Returns the normalised input, the attention weights, the output without its bias, and what was read.
 
     With `head` given, the other heads' columns of the output projection are zeroed, so that it alone writes.
     """
@@ -48,7 +50,12 @@ def run_attention(model, *, layer, head=None, seed=0):
         mixed = attention(normed, normed, normed)[0] if is_torch(attention) else attention(normed)
         output = block.ls_1(mixed)
         xhat = torch.nn.functional.layer_norm(x, (model.width,), eps=block.ln_1.eps)
-    return xhat.numpy(), attention_weights(attention, normed, heads=model.heads), output.numpy(), normed.numpy()
+    return (
+        xhat.numpy(),
+        attention_weights(attention, normed, heads=model.heads),
+        output.numpy(),
+        normed.numpy(),
+    )
 
 
 def is_torch(attention):
@@ -57,7 +64,9 @@ def is_torch(attention):
 
 def attention_weights(attention, normed, *, heads):
     with torch.no_grad():
-        q, k, _ = torch.nn.functional.linear(normed, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+        q, k, _ = torch.nn.functional.linear(normed, attention.in_proj_weight, attention.in_proj_bias).chunk(
+            3, dim=-1
+        )
         q, k = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k))
         if not is_torch(attention):
             q, k = attention.ln_q(q), attention.ln_k(k)
@@ -73,7 +82,11 @@ def test_each_head_writes_what_its_factors_say(variant):
     for layer in range(variant.layers):
         for head in range(variant.heads):
             xhat, weights, output, _ = run_attention(variant, layer=layer, head=head)
-            left, right, bias = factors.left[layer, head], factors.right[layer, head], factors.bias[layer, head]
+            left, right, bias = (
+                factors.left[layer, head],
+                factors.right[layer, head],
+                factors.bias[layer, head],
+            )
             written = weights[:, head] @ (xhat @ left @ right + bias)
             # Both sides are float64; the next layer norm removes the mean, and so did the centring.
             np.testing.assert_allclose(written, centred(output), atol=1e-12)
@@ -81,7 +94,7 @@ def test_each_head_writes_what_its_factors_say(variant):
 
 def test_unfolded_factors_need_no_centring(variant):
     factors = hs.vo_factors(variant, fold=False)
-    xhat_unused, weights, output, normed = run_attention(variant, layer=1)
+    _, weights, output, normed = run_attention(variant, layer=1)
     heads = [
         weights[:, h] @ (normed @ factors.left[1, h] @ factors.right[1, h] + factors.bias[1, h])
         for h in range(variant.heads)
@@ -203,6 +216,6 @@ def test_a_layer_text_is_read_or_refused_with_one_line(text):
     try:
         ranges = parse_layers(text)
     except hs.HeadscanError as error:
-        assert "\n" not in str(error)  # noqa: PT017
+        assert "\n" not in str(error)
     else:
         assert ranges is None or all(isinstance(layer, int) for pair in ranges for layer in pair)

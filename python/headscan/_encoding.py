@@ -21,7 +21,7 @@ __all__ = ["Encoded", "centre", "encode_concepts"]
 
 _WINDOW = 65_536  # texts tokenised and sorted by length at a time: bounds the memory for token ids
 _ROWS = 16_384  # rows taken to float64 at a time
-_DEGENERATE = 1e-6  # an embedding this close to the mean differs from it by float32 rounding alone
+_SAME = 1e-6  # a unit embedding this close to the mean of all differs from it by float32 rounding alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,6 @@ class Encoded:
     atoms: NDArray[np.float32]
     mean: NDArray[np.float64]
     truncated: int
-    degenerate: int
 
 
 def encode_concepts(
@@ -71,8 +70,8 @@ def encode_concepts(
         raise HeadscanError(
             f"the text tower gives no usable embedding for {kept[unusable[0]]!r} (NaN, infinite or zero)"
         )
-    mean, degenerate = centre(atoms)
-    return Encoded(texts=tuple(kept), atoms=atoms, mean=mean, truncated=truncated, degenerate=degenerate)
+    mean = centre(atoms)
+    return Encoded(texts=tuple(kept), atoms=atoms, mean=mean, truncated=truncated)
 
 
 def _encode(
@@ -99,7 +98,7 @@ def _count_full(tokens: Tokens) -> int:
     return int(np.count_nonzero(tokens.lengths == tokens.ids.shape[1])) if tokens.causal else 0
 
 
-def centre(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
+def centre(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
     """Turn embeddings into atoms in place: normalise, subtract the mean, normalise.
 
     All of it in float64, some rows at a time.
@@ -111,22 +110,26 @@ def centre(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
 
     Returns
     -------
-    mean : ndarray of float64, shape (joint_dim,)
+    ndarray of float64, shape (joint_dim,)
         Mean of the normalised embeddings.
-    degenerate : int
-        How many coincide with the mean; their rows become zero.
+
+    Raises
+    ------
+    HeadscanError
+        If a unit embedding coincides with the mean, which it can only where all embeddings are the same.
     """
     chunks = [slice(start, start + _ROWS) for start in range(0, len(embeddings), _ROWS)]
     mean = sum((_unit(embeddings[rows]).sum(axis=0) for rows in chunks), np.zeros(embeddings.shape[1]))
     mean = mean / len(embeddings)
-    degenerate = 0
     for rows in chunks:
         centred = _unit(embeddings[rows]) - mean
         lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-        empty = lengths <= _DEGENERATE
-        degenerate += int(np.count_nonzero(empty))
-        embeddings[rows] = np.where(empty, 0.0, centred / np.where(empty, 1.0, lengths))
-    return mean, degenerate
+        if lengths.min() <= _SAME:
+            raise HeadscanError(
+                "the text tower gives every concept the same embedding: centring leaves nothing"
+            )
+        embeddings[rows] = centred / lengths
+    return np.asarray(mean, dtype=np.float64)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:

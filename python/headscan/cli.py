@@ -105,50 +105,46 @@ def _add_scan(commands: argparse._SubParsersAction[_Parser]) -> None:
         epilog=_SCAN_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = scan.add_argument
-    add("model", metavar="MODEL", help="demo, an open_clip name, hf-hub:org/repo or local-dir:path")
-    add(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        required=True,
-        help="folder for explanations.parquet and manifest.json",
+    scan.add_argument(
+        "model", metavar="MODEL", help="demo, an open_clip name, hf-hub:org/repo, local-dir:path"
     )
-    add(
-        "--pretrained",
-        metavar="TAG",
-        help="weights of an open_clip name: a tag, a checkpoint file, or random",
-    )
+    table = "explanations.parquet and manifest.json"
+    scan.add_argument("--out", metavar="DIR", type=_folder, required=True, help=f"folder for {table}")
+    _add_sources(scan)
+    _add_choices(scan)
+    scan.set_defaults(run=_scan)
+
+
+def _add_sources(scan: argparse.ArgumentParser) -> None:
+    add = scan.add_argument_group("model and dictionary").add_argument
+    add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
     add("--image-mean", metavar="FILE", type=Path, help="mean image embedding, .safetensors or .npy")
+    add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
+    lists = "demo, wordnet, a text file with one concept a line, or a saved folder"
+    default = "demo for the demo model, else wordnet"
+    add("--dictionary", metavar="NAME|FILE|DIR", help=f"{lists} (default: {default})")
     add(
-        "--dictionary", metavar="NAME|FILE|DIR",
-        help="demo, wordnet, a text file with one concept a line, or a saved folder "
-        "(default: demo for the demo model, else wordnet)",
-    )  # fmt: skip
-    add(
-        "--template",
-        metavar="TEXT",
-        help="text with {} for the concept, e.g. 'a photo of a {}' (default: {})",
+        "--template", metavar="TEXT", help="text with {} for the concept, 'a photo of a {}' say (default: {})"
     )
-    add("-k", metavar="N", type=_at_least(int, 1), default=5, help="concepts per explanation (default: 5)")
-    add(
-        "--coherence", metavar="X", type=_at_least(float, 0), default=0.3,
-        help="weight of the concepts' similarity to one another (default: 0.3)",
-    )  # fmt: skip
+
+
+def _add_choices(scan: argparse.ArgumentParser) -> None:
+    add = scan.add_argument_group("what to explain, and how").add_argument
     add("--layers", metavar="all|20-23", type=_layers, default="all", help="numbered from 0 (default: all)")
     add(
         "--sides",
         metavar="SIDES",
         type=_sides,
         default=("write",),
-        help="write, read or write,read (default: write)",
+        help="write, read or both, by comma (default: write)",
     )
-    add("--poles", choices=("both", "+", "-"), default="both", help="which poles to explain (default: both)")
+    add("--poles", choices=("both", "+", "-"), default="both", help="which poles (default: both)")
+    add("-k", metavar="N", type=_at_least(int, 1), default=5, help="concepts per explanation (default: 5)")
+    weight = "weight of the concepts' similarity to one another (default: 0.3)"
+    add("--coherence", metavar="X", type=_at_least(float, 0), default=0.3, help=weight)
     add("--no-fold", action="store_true", help="leave the layer norm out of the weights")
-    add("--threads", metavar="N", type=_at_least(int, 0), default=0, help="0: all (default)")
-    add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
+    add("--threads", metavar="N", type=_at_least(int, 0), default=0, help="0: all that may be used (default)")
     add("--show", metavar="N", type=_at_least(int, 0), default=10, help="directions to print (default: 10)")
-    scan.set_defaults(run=_scan)
 
 
 def _scan(options: argparse.Namespace) -> None:
@@ -206,6 +202,12 @@ def _at_least(kind: type[_Number], smallest: _Number) -> Callable[[str], _Number
         return number
 
     return read
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got ''")
+    return Path(text)
 
 
 def _layers(text: str) -> str:

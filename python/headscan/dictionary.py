@@ -39,8 +39,7 @@ class Dictionary:
     texts : tuple of str
         The concepts, without the template.
     atoms : ndarray of float32, shape (concepts, joint_dim)
-        Text embeddings: normalised, less their mean, normalised. A concept that coincides with the mean has
-        no direction; its row is zero and is never preferred to one that helps.
+        Text embeddings: normalised, less their mean, normalised.
     mean : ndarray of float64, shape (joint_dim,)
         Mean of the normalised embeddings.
     source : str
@@ -51,9 +50,8 @@ class Dictionary:
         `Model.text_hash` of the model that encoded it.
     blank, repeated, same_tokens : int
         Lines dropped: empty, the same text as an earlier one, or the same tokens (by case or spacing, say).
-    truncated, degenerate : int
-        Concepts kept though they fill the model's context, and may have been cut, or though they coincide
-        with the mean.
+    truncated : int
+        Concepts kept though they fill the model's context and may have been cut.
     """
 
     texts: tuple[str, ...]
@@ -66,7 +64,6 @@ class Dictionary:
     repeated: int = 0
     same_tokens: int = 0
     truncated: int = 0
-    degenerate: int = 0
 
     def __len__(self) -> int:
         """Return the number of concepts."""
@@ -126,9 +123,7 @@ class Dictionary:
             _files.write_manifest(aside / _MANIFEST, manifest)
 
 
-_RECORDED = (
-    "source", "template", "text_hash", "blank", "repeated", "same_tokens", "truncated", "degenerate",
-)  # fmt: skip
+_RECORDED = ("source", "template", "text_hash", "blank", "repeated", "same_tokens", "truncated")
 
 
 def load_dictionary(
@@ -210,7 +205,6 @@ def _assemble(vocabulary: Vocabulary, encoded: Encoded, *, template: str, text_h
         repeated=vocabulary.repeated,
         same_tokens=len(vocabulary.texts) - len(encoded.texts),
         truncated=encoded.truncated,
-        degenerate=encoded.degenerate,
     )
     if dictionary.truncated:
         _log.warning(

@@ -1,0 +1,319 @@
+"""The command line: what it prints and saves; one clear line and exit status 2 for all bad input."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import headscan as hs
+from conftest import CONCEPTS, build_module, write_bundle
+from headscan import cli
+from headscan.terminal import plain, print_strongest, progress_bar
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logging(monkeypatch):
+    """Undo what a command sets up for its own process."""
+    import logging
+
+    root, log = logging.getLogger(), logging.getLogger("headscan")
+    before = (list(root.handlers), list(log.handlers), log.propagate)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    yield
+    logging.captureWarnings(False)
+    root.handlers, log.handlers, log.propagate = before
+
+
+@pytest.fixture
+def concepts(tmp_path):
+    path = tmp_path / "concepts.txt"
+    path.write_text("\n".join(CONCEPTS))
+    return path
+
+
+@pytest.fixture
+def run(bundle, concepts, tmp_path, capsys):
+    """Run ``headscan scan`` on the tiny model with more arguments; later ones win."""
+
+    def run(*arguments, model=None):
+        base = [
+            "scan",
+            model or f"local-dir:{bundle}",
+            "--dictionary",
+            str(concepts),
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        status = cli.main([*base, *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+# ---- success
+
+
+def test_scan_prints_and_saves(run, tmp_path):
+    status, out, err = run("--sides", "write,read", "-k", 3, "--show", 4)
+    assert (status, err) == (0, "")
+    scan = hs.load_scan(tmp_path / "out")
+    assert len(scan) == 3 * 4 * 8 * 2 * 2
+    assert scan.info.k == 3
+    assert "Layer 2: the 4 strongest directions" in out
+    assert "384 explanations (384 certified exact) saved in" in out
+    assert "\x1b" not in out  # no colour off a terminal
+
+
+def test_options_reach_the_scan(run, tmp_path, concepts):
+    arguments = "--layers 0,-1 --sides read --poles - -k 2 --coherence 0.5 --threads 1 --no-fold --show 0"
+    status, out, _ = run(*arguments.split(), "--template", "a photo of a {}")
+    assert status == 0
+    assert len(out.splitlines()) == 1
+    info = hs.load_scan(tmp_path / "out").info
+    assert (info.layers, info.sides, info.poles) == ((0, 2), ("read",), ("-",))
+    assert (info.k, info.coherence, info.folded, info.template) == (2, 0.5, False, "a photo of a {}")
+    assert info.dictionary == concepts.name
+
+
+def test_scan_equals_the_library(run, bundle, concepts, tmp_path):
+    assert run("--layers", "1-2")[0] == 0
+    model = hs.load_model(f"local-dir:{bundle}")
+    scan = hs.scan(model, hs.load_dictionary(concepts, model=model), layers=[1, 2])
+    assert hs.load_scan(tmp_path / "out").table().equals(scan.table())
+
+
+def test_the_demo_explains_itself_with_its_own_dictionary(tmp_path, capsys):
+    assert cli.main(["scan", "demo", "--layers", "-1", "--out", str(tmp_path / "out")]) == 0
+    assert "strongest directions" in capsys.readouterr().out
+    assert hs.load_scan(tmp_path / "out").info.dictionary == "demo"
+
+
+def test_doctor(capsys):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for name in ("python:", "headscan:", "torch:", "build instruction_sets:", "cache folder:"):
+        assert name in out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"headscan {hs.__version__}\n"
+
+
+def commands():
+    parser = cli._parser()
+    (action,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return action.choices
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_shows_examples_that_parse(name):
+    epilog = commands()[name].epilog or ""
+    examples = re.findall(r"^  headscan (.*)$", epilog, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert shlex.split(example)[0] == name
+        cli._parser().parse_args(shlex.split(example))
+
+
+# ---- bad input
+
+
+def refused(result, says):
+    status, out, err = result
+    assert status == 2
+    assert out == ""
+    assert re.fullmatch(r"headscan: error: [^\n]+\n", err)
+    assert re.search(says, err), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-k", "-3"], "argument -k: expected a whole number of at least 1, got '-3'"),
+        (["-k", "0"], "at least 1"),
+        (["-k", "two"], "argument -k: expected a whole number"),
+        (["-k", "1.5"], "argument -k: expected a whole number"),
+        (["-k", "31"], "the dictionary concepts.txt has 30 concepts: 31 are needed"),
+        (["--coherence", "-1"], "argument --coherence: expected a number of at least 0, got '-1'"),
+        (["--coherence", "nan"], "argument --coherence"),
+        (["--coherence", "inf"], "argument --coherence"),
+        (["--threads", "-1"], "argument --threads"),
+        (["--show", "x"], "argument --show"),
+        (["--layers", "7"], "there is no layer 7: the vision tower has layers 0 to 2"),
+        (["--layers", "1-9"], "there is no layer 9"),
+        (["--layers", "two"], "argument --layers: layers must be"),
+        (["--sides", "left"], "argument --sides: expected write, read or write,read, got 'left'"),
+        (["--poles", "x"], "argument --poles: invalid choice"),
+        (["--template", "a photo"], "a template needs {} once"),
+        (["--dictionary", "no-such-list"], "there is no dictionary 'no-such-list'"),
+        (["--image-mean", "no-such.npy"], "there is no image mean file no-such.npy"),
+        (["--device", "warp"], "device 'warp' cannot be used"),
+        (["--pretrained", "openai"], "brings its own weights"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--out", ""], "argument --out: expected a folder, got ''"),
+    ],
+)
+def test_bad_arguments(run, arguments, says):
+    refused(run(*arguments), says)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("ViT-Q-99", "there is no model 'ViT-Q-99'"),
+        ("ViT-B-32", "say which weights with pretrained"),
+        ("local-dir:/no/such/folder", "there is no model folder"),
+        ("\x1b[31mred\n", r"there is no model '\\x1b\[31mred\\n'"),
+    ],
+)
+def test_bad_models(run, model, says):
+    refused(run(model=model), says)
+
+
+def test_bad_files(run, tmp_path, module):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n\n")
+    refused(run("--dictionary", empty), "the dictionary empty.txt is empty")
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\xff\xfe\x00")
+    refused(run("--dictionary", binary), "line 1 is not UTF-8")
+    module.visual.proj.data[0, 0] = float("nan")
+    broken = write_bundle(tmp_path / "broken", module)
+    refused(run(model=f"local-dir:{broken}"), "the weights hold NaN: tensor visual.proj")
+
+
+def test_bad_places(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "manifest.json").write_text("{}")
+    refused(run("--out", tmp_path / "file"), "is not a folder")
+    refused(run("--out", tmp_path / "file" / "below"), "is not a folder")
+    refused(run("--out", tmp_path / "taken"), "will not write to")
+    refused(run("--out", "/proc/headscan"), "cannot write to /proc/headscan")
+
+
+def test_cheap_checks_come_before_the_work(run, monkeypatch, tmp_path):
+    def never(*arguments, **options):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("headscan._encoding.encode_tokens", never)
+    refused(run("--layers", 5), "there is no layer 5")
+    refused(run("-k", 99), "99 are needed")
+    monkeypatch.setattr("headscan.models.load_model", never)
+    (tmp_path / "file").write_text("")
+    refused(run("--out", tmp_path / "file"), "is not a folder")
+
+
+@pytest.mark.parametrize("arguments", [[], ["bogus"], ["scan"], ["scan", "demo"]])
+def test_bad_usage(arguments, capsys):
+    refused((cli.main(arguments), *capsys.readouterr()), r"\(see headscan( scan)? --help\)")
+
+
+def test_an_interrupt_is_one_line(run, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headscan.models.load_model", interrupted)
+    assert run() == (130, "", "headscan: interrupted\n")
+
+
+def test_a_full_memory_is_one_line(run, monkeypatch):
+    def full(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("headscan.models.load_model", full)
+    refused(run(), "not enough memory")
+
+
+# ---- as a process
+
+
+def start(*arguments, before="pass"):
+    code = f"import sys; from headscan.cli import main; {before}; sys.exit(main())"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_process_fails_with_one_line_and_no_traceback(tmp_path):
+    with start("scan", "no-such-model", "--out", tmp_path) as process:
+        out, err = process.communicate(timeout=120)
+    refused((process.returncode, out, err), "there is no model 'no-such-model'")
+
+
+def test_a_process_is_interrupted_with_one_line(tmp_path):
+    work = "print('at work', flush=True) or __import__('time').sleep(100)"
+    patch = f"import headscan.text; headscan.text._evaluating = lambda module: {work}"
+    with start("scan", "demo", "--out", tmp_path / "out", before=patch) as process:
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, "headscan: interrupted\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_error(bundle, concepts, tmp_path):
+    arguments = ["scan", f"local-dir:{bundle}", "--dictionary", concepts, "--out", tmp_path / "out"]
+    with start(*arguments) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=120) == 1
+    assert len(hs.load_scan(tmp_path / "out")) == 192
+
+
+def test_importing_headscan_is_light():
+    heavy = "{'torch', 'open_clip', 'pandas', 'rich'}"
+    code = f"import sys, headscan; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+# ---- what is printed
+
+
+def test_foreign_text_cannot_steer_the_terminal(model, tmp_path):
+    import io
+
+    assert plain("a\x1b[2Jb\u202ec\td") == "a\\u001b[2Jb\\u202ec\\u0009d"
+    assert plain("[red]caf\u00e9 \U0001f986 \u732b\u200d") == "[red]caf\u00e9 \U0001f986 \u732b\u200d"
+    hostile = ["[red]cat[/red]", "[link=file:///etc]dog[/link]", "wood\u202e", "[/]", ":smile:"]
+    scan = hs.scan(model, hs.load_dictionary(hostile, model=model, cache=False), layers=0, k=5, coherence=0.0)
+    file = io.StringIO()
+    print_strongest(scan, rows=8, file=file)
+    shown = re.sub(r"\s", "", file.getvalue())
+    assert "[red]cat[/red]" in shown
+    assert ":smile:" in shown
+    assert "\u202e" not in shown
+
+
+def test_a_progress_bar_is_for_terminals_only(capsys):
+    with progress_bar("counting", total=2, unit="things") as advance:
+        advance(2)
+    assert capsys.readouterr().err == ""
+    with progress_bar("counting", total=2, unit="things", show=True) as advance:
+        advance(2)
+    assert "counting" in capsys.readouterr().err
+
+
+def test_a_dictionary_folder_can_be_named(run, bundle, tmp_path, dictionary):
+    folder = dictionary.save(tmp_path / "saved")
+    assert run("--dictionary", folder, "--layers", 0)[0] == 0
+    shutil.rmtree(tmp_path / "out")
+    (folder / "dictionary.safetensors").write_bytes(b"")
+    refused(run("--dictionary", folder), "is damaged")
+    assert np.isfinite(dictionary.atoms).all()
+    other = build_module()
+    other.ln_final.bias.data[0] += 1.0
+    strange = write_bundle(tmp_path / "strange", other)
+    refused(
+        run("--dictionary", dictionary.save(tmp_path / "again"), model=f"local-dir:{strange}"),
+        "another text tower",
+    )

@@ -1,0 +1,357 @@
+"""Whole scans against the same mathematics in plain float64 NumPy, from the weights up to the picks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import headscan as hs
+from conftest import CONCEPTS, build_module
+from headscan import _files
+from headscan.results import check_destination
+from reference import comp_reference
+
+# ---- the reference
+
+
+def reference_scan(model, dictionary, *, layers, k, coherence):
+    """Explain both sides and poles of every direction, plainly; rows ordered as in `Scan.table`."""
+    rows = []
+    weights = {
+        name: value.detach().double().numpy() for name, value in model.module.visual.state_dict().items()
+    }
+    for layer in layers:
+        for head in range(model.heads):
+            u, sigma, vh = reference_svd(weights, layer=layer, head=head, rank=model.rank)
+            for index in range(model.rank):
+                for side, vector in (("write", vh[index]), ("read", u[:, index])):
+                    for pole, sign in (("+", 1.0), ("-", -1.0)):
+                        rows.append((layer, head, index, side, pole, sigma[index], sign * vector))
+    vectors = np.array([row[-1] for row in rows])
+    eps = model.module.visual.ln_post.eps
+    images = reference_joint(vectors, weights, eps=eps, mean=model.image_mean)
+    indices, coefficients = comp_reference(images, dictionary.atoms, k, coherence)
+    rebuilt = np.einsum("nk,nke->ne", coefficients, dictionary.atoms[indices].astype(float))
+    return (
+        rows,
+        indices,
+        coefficients,
+        reference_fidelity(vectors, rebuilt, weights, model.image_mean),
+        images,
+        rebuilt,
+    )
+
+
+def reference_svd(weights, *, layer, head, rank):
+    """Decompose the folded, centred d x d product of one head by LAPACK."""
+    block = f"transformer.resblocks.{layer}."
+    width = weights["proj"].shape[0]
+    mine = slice(head * rank, (head + 1) * rank)
+    value = weights[block + "attn.in_proj_weight"][2 * width :][mine].T
+    output = weights[block + "attn.out_proj.weight"][:, mine].T
+    centre = np.eye(width) - np.ones((width, width)) / width
+    product = centre @ np.diag(weights[block + "ln_1.weight"]) @ value @ output @ centre
+    u, sigma, vh = np.linalg.svd(product)
+    signs = np.sign(u[np.abs(u).argmax(axis=0), np.arange(width)])
+    return (u * signs)[:, :rank], sigma[:rank], (vh * signs[:, None])[:rank]
+
+
+def reference_joint(vectors, weights, *, eps, mean):
+    centred = vectors - vectors.mean(axis=1, keepdims=True)
+    normed = centred / np.sqrt(centred.var(axis=1, keepdims=True) + eps)
+    joint = unit((normed * weights["ln_post.weight"] + weights["ln_post.bias"]) @ weights["proj"])
+    return joint if mean is None else unit(joint - mean)
+
+
+def reference_fidelity(vectors, rebuilt, weights, mean):
+    whole = unit(rebuilt if mean is None else rebuilt + mean)
+    return (unit(whole @ np.linalg.pinv(weights["proj"])) * vectors).sum(axis=1)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def assert_same_scan(model, dictionary, *, layers, k=5, coherence=0.3):
+    table = hs.scan(
+        model, dictionary, layers=layers, sides=("write", "read"), poles="both", k=k, coherence=coherence
+    ).table()
+    rows, indices, coefficients, fidelity, images, rebuilt = reference_scan(
+        model, dictionary, layers=range(model.layers) if layers == "all" else layers, k=k, coherence=coherence
+    )
+    assert list(table[["layer", "head", "index", "side", "pole"]].itertuples(index=False, name=None)) == [
+        row[:5] for row in rows
+    ]
+    found = table[[f"atom_{place}" for place in range(k)]].to_numpy()
+    np.testing.assert_array_equal(found, indices)
+    # Both are float64; what differs is the algorithm of the decomposition and the order of sums.
+    np.testing.assert_allclose(table["sigma"], [row[5] for row in rows], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(table[[f"coefficient_{place}" for place in range(k)]], coefficients, atol=1e-8)
+    np.testing.assert_allclose(table["fidelity"], fidelity, atol=1e-8)
+    np.testing.assert_allclose(table["joint_fidelity"], (images * unit(rebuilt)).sum(axis=1), atol=1e-8)
+    words = table[[f"concept_{place}" for place in range(k)]].to_numpy()
+    np.testing.assert_array_equal(words, np.array(dictionary.texts, dtype=object)[indices])
+    assert table["certified"].all()
+
+
+@pytest.mark.parametrize(("k", "coherence"), [(5, 0.3), (3, 0.0), (1, 0.3), (8, 1.0)])
+def test_the_whole_tiny_model_equals_the_reference(model, dictionary, k, coherence):
+    assert_same_scan(model, dictionary, layers="all", k=k, coherence=coherence)
+
+
+def test_without_an_image_mean(dictionary):
+    model = hs.load_model(build_module())
+    assert_same_scan(model, dictionary, layers=[1])
+
+
+def test_the_whole_demo_model_equals_the_reference():
+    model = hs.load_model("demo")
+    assert_same_scan(model, hs.load_dictionary("demo", model=model), layers="all")
+
+
+# ---- the options
+
+
+def test_sides_poles_and_layers_are_subsets_of_the_whole(model, dictionary):
+    whole = hs.scan(model, dictionary, sides=("write", "read")).table()
+    part = hs.scan(model, dictionary, layers="1-2", sides="read", poles="-").table()
+    wanted = whole[(whole.layer >= 1) & (whole.side == "read") & (whole.pole == "-")].reset_index(drop=True)
+    assert len(part) == 2 * 4 * 8
+    np.testing.assert_array_equal(part.filter(like="atom_"), wanted.filter(like="atom_"))
+    np.testing.assert_allclose(part.fidelity, wanted.fidelity, atol=1e-12)  # other blocks of a matrix product
+
+
+def test_batches_and_threads_change_nothing(model, dictionary, monkeypatch):
+    import sys
+
+    whole = hs.scan(model, dictionary, sides=("write", "read"), threads=2).table()
+    for size in (7, 100, 129):
+        monkeypatch.setattr(sys.modules["headscan.scan"], "_BATCH", size)
+        parts = hs.scan(model, dictionary, sides=("write", "read"), threads=1).table()
+        np.testing.assert_array_equal(parts.filter(like="atom_"), whole.filter(like="atom_"))
+        np.testing.assert_allclose(
+            parts.filter(like="coefficient_"), whole.filter(like="coefficient_"), atol=1e-12
+        )
+
+
+def test_unfolded_weights_are_scanned_as_they_are(model, dictionary):
+    folded = hs.scan(model, dictionary, layers=0)
+    raw = hs.scan(model, dictionary, layers=0, fold=False)
+    assert not raw.info.folded
+    left, right = hs.vo_factors(model, layers=0, fold=False)
+    expected = np.linalg.svd(left[0, 0] @ right[0, 0], compute_uv=False)[:8]
+    found = raw.table().query("head == 0 and pole == '+'").sigma
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert not np.allclose(found, folded.table().query("head == 0 and pole == '+'").sigma)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"layers": 3}, "no layer 3"),
+        ({"sides": "both"}, "sides are 'write' and 'read', not 'both'"),
+        ({"sides": ()}, "sides are"),
+        ({"poles": "plus"}, "poles must be"),
+        ({"poles": None}, "poles must be"),
+        ({"k": 0}, "k must be at least 1, not 0"),
+        ({"k": 2.0}, "k must be a whole number, not 2.0"),
+        ({"k": 31}, "k = 31 concepts per explanation, but the dictionary holds only 30"),
+        ({"coherence": -0.1}, "coherence must be"),
+        ({"coherence": float("nan")}, "coherence must be"),
+        ({"threads": -1}, "threads must be"),
+    ],
+)
+def test_options_refused(model, dictionary, options, says):
+    with pytest.raises(hs.HeadscanError, match=says):
+        hs.scan(model, dictionary, **options)
+
+
+def test_a_dictionary_of_another_model_is_refused(dictionary):
+    other = build_module()
+    other.ln_final.bias.data[0] += 0.1
+    with pytest.raises(hs.HeadscanError, match="was encoded by another text tower"):
+        hs.scan(hs.load_model(other), dictionary)
+
+
+def test_directions_of_any_origin_can_be_explained(model, dictionary):
+    vectors = np.random.default_rng(0).standard_normal((5, 32))
+    found = hs.explain_directions(vectors, dictionary, joint=hs.joint_map(model), k=4)
+    images = hs.joint_map(model).to_joint(vectors)
+    indices, coefficients = comp_reference(images, dictionary.atoms, 4, 0.3)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.coefficients, coefficients, atol=1e-10)
+    assert ((found.fidelity >= -1) & (found.fidelity <= 1)).all()
+
+
+def test_a_direction_made_of_concepts_is_rebuilt(model, dictionary):
+    joint = hs.joint_map(model)
+    image = dictionary.atoms[[3]].astype(float)
+    found = hs.explain_directions(joint.to_width(image), dictionary, joint=joint)
+    assert found.joint_fidelity[0] > 0.5  # the final layer norm bends it, but it is there
+
+
+# ---- the table
+
+
+@pytest.fixture(scope="module")
+def scan(model, dictionary):
+    return hs.scan(model, dictionary, sides=("write", "read"), k=3)
+
+
+def test_columns(scan):
+    code = [f"{name}_{place}" for place in range(3) for name in ("concept", "atom", "coefficient")]
+    labels = [
+        "layer",
+        "head",
+        "index",
+        "side",
+        "pole",
+        "sigma",
+        "fidelity",
+        "joint_fidelity",
+        "certified",
+        "concepts",
+    ]
+    assert list(scan.table().columns) == labels + code
+    assert len(scan) == len(scan.table()) == 3 * 4 * 8 * 2 * 2
+
+
+def test_concepts_are_the_used_ones_the_largest_first(scan):
+    for row in scan.table().to_dict("records"):
+        code = [(row[f"coefficient_{place}"], row[f"concept_{place}"]) for place in range(3)]
+        used = sorted((pair for pair in code if pair[0] > 0), key=lambda pair: -pair[0])
+        assert row["concepts"] == ", ".join(concept for _, concept in used)
+
+
+def test_changing_the_table_does_not_change_the_scan(scan):
+    table = scan.table()
+    table["sigma"] = 0.0
+    assert (scan.table()["sigma"] > 0).all()
+
+
+def test_strongest(scan):
+    rows = scan.strongest(6, layers=[2], side="write", pole="+")
+    assert len(rows) == 6
+    assert set(zip(rows.layer, rows.side, rows.pole, strict=True)) == {(2, "write", "+")}
+    expected = scan.table().query("layer == 2 and side == 'write' and pole == '+'").sigma.nlargest(6)
+    np.testing.assert_array_equal(rows.sigma, expected)
+    assert scan.strongest(1, by="fidelity").fidelity[0] == scan.table().fidelity.max()
+    assert len(scan.strongest(0)) == 0
+    with pytest.raises(hs.HeadscanError, match="strongest can order by"):
+        scan.strongest(by="concepts")
+    with pytest.raises(hs.HeadscanError, match="count must be"):
+        scan.strongest(-1)
+
+
+# ---- the folder
+
+
+def test_a_saved_scan_comes_back_the_same(scan, tmp_path):
+    folder = scan.save(tmp_path / "deep" / "out")
+    again = hs.load_scan(folder)
+    assert again.info == scan.info
+    assert again.table().equals(scan.table())
+    assert sorted(path.name for path in folder.iterdir()) == ["explanations.parquet", "manifest.json"]
+
+
+def test_the_manifest_says_what_it_was_made_from(scan, model, dictionary, tmp_path):
+    manifest = json.loads((scan.save(tmp_path) / "manifest.json").read_text())
+    assert manifest["format"] == "headscan-scan"
+    assert manifest["headscan"] == hs.__version__
+    assert manifest["weights_hash"] == model.weights_hash
+    assert manifest["dictionary_hash"] == dictionary.hash
+    assert (manifest["k"], manifest["coherence"], manifest["layers"]) == (3, 0.3, [0, 1, 2])
+    assert manifest["explanations"]["rows"] == len(scan)
+
+
+def test_a_scan_replaces_a_scan_and_leaves_the_rest_alone(scan, model, dictionary, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    scan.save(tmp_path)
+    hs.scan(model, dictionary, layers=0).save(tmp_path)
+    assert len(hs.load_scan(tmp_path)) == 4 * 8 * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "explanations.parquet",
+        "manifest.json",
+        "notes.txt",
+    ]
+
+
+def test_places_refused(scan, dictionary, tmp_path):
+    (tmp_path / "file").write_text("")
+    dictionary.save(tmp_path / "dictionary")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "deep")
+    cases = [
+        ("file", "is not a folder"),
+        ("file/below", "is not a folder"),
+        ("dictionary", "will not write .* was not written as a headscan-scan manifest"),
+        ("dangling", "is a link to nothing"),
+        ("/proc/headscan/out", "cannot write to /proc/headscan/out"),
+    ]
+    for place, says in cases:
+        for attempt in (check_destination, scan.save):
+            with pytest.raises(hs.HeadscanError, match=says):
+                attempt(tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "dictionary", "file"]
+
+
+def test_a_failed_save_leaves_the_old_scan(scan, tmp_path, monkeypatch):
+    scan.save(tmp_path)
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_files, "file_sha256", full)
+    with pytest.raises(hs.HeadscanError, match="No space left on device"):
+        scan.save(tmp_path)
+    monkeypatch.undo()
+    assert hs.load_scan(tmp_path).table().equals(scan.table())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["explanations.parquet", "manifest.json"]
+
+
+def _edit(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _cut(folder):
+    data = folder / "explanations.parquet"
+    data.write_bytes(data.read_bytes()[:-20])
+
+
+DAMAGES = {
+    "gone": (shutil.rmtree, "there is no scan folder"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "holds no manifest.json"),
+    "no table": (lambda folder: (folder / "explanations.parquet").unlink(), "holds no explanations.parquet"),
+    "half a manifest": (lambda folder: (folder / "manifest.json").write_text('{"fo'), "it is not JSON"),
+    "a manifest of bytes": (
+        lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),
+        "it is not JSON",
+    ),
+    "a cut table": (_cut, "damaged or cut short"),
+    "another kind": (
+        lambda folder: _edit(folder, format="else"),
+        "was not written as a headscan-scan manifest",
+    ),
+    "another version": (lambda folder: _edit(folder, format_version=2), "has format 2; this version reads 1"),
+    "no hash": (lambda folder: _edit(folder, explanations={}), "is damaged: KeyError"),
+    "layers of nothing": (lambda folder: _edit(folder, layers=None), "is damaged: TypeError"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_scans_are_refused_in_one_line(scan, tmp_path, damage):
+    folder = scan.save(tmp_path / "out")
+    harm, says = DAMAGES[damage]
+    harm(folder)
+    with pytest.raises(hs.HeadscanError, match=says) as caught:
+        hs.load_scan(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_concepts_of_any_script_survive(model, tmp_path):
+    concepts = ["猫", "chien\u200b", "[red]dog[/red]", "a, b", "ß" * 50, *CONCEPTS[:5]]
+    scan = hs.scan(model, hs.load_dictionary(concepts, model=model, cache=False), layers=0, k=3)
+    assert hs.load_scan(scan.save(tmp_path)).table().equals(scan.table())
