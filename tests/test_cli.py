@@ -68,6 +68,8 @@ def test_scan_prints_and_saves(run, tmp_path):
     assert len(scan) == 3 * 4 * 8 * 2 * 2
     assert scan.info.k == 3
     assert "Layer 2: the 4 strongest directions" in out
+    assert "3 layers of 4 heads, width 32, rank 8, joint space 24, image mean subtracted" in out
+    assert "concepts.txt: 30 concepts; dropped 0 blank, 0 repeated, 0 with the tokens of another" in out
     assert "384 explanations (384 certified exact) saved in" in out
     assert "\x1b" not in out  # no colour off a terminal
 
@@ -76,7 +78,7 @@ def test_options_reach_the_scan(run, tmp_path, concepts):
     arguments = "--layers 0,-1 --sides read --poles - -k 2 --coherence 0.5 --threads 1 --no-fold --show 0"
     status, out, _ = run(*arguments.split(), "--template", "a photo of a {}")
     assert status == 0
-    assert len(out.splitlines()) == 1
+    assert len(out.splitlines()) == 3  # the model, the dictionary, where it was saved: no table
     info = hs.load_scan(tmp_path / "out").info
     assert (info.layers, info.sides, info.poles) == ((0, 2), ("read",), ("-",))
     assert (info.k, info.coherence, info.folded, info.template) == (2, 0.5, False, "a photo of a {}")
@@ -149,6 +151,7 @@ def refused(result, says):
         (["--coherence", "inf"], "argument --coherence"),
         (["--threads", "-1"], "argument --threads"),
         (["--show", "x"], "argument --show"),
+        (["--batch-size", "0"], "argument --batch-size"),
         (["--layers", "7"], "there is no layer 7: the vision tower has layers 0 to 2"),
         (["--layers", "1-9"], "there is no layer 9"),
         (["--layers", "two"], "argument --layers: layers must be"),

@@ -270,6 +270,13 @@ def test_the_text_hash_is_of_what_decides_text_embeddings(module):
     quick.load_state_dict(module.state_dict())
     assert hs.load_model(quick).weights_hash == hs.load_model(module).weights_hash
     assert hs.load_model(quick).text_hash != reference
+    fewer = copy.deepcopy(module)
+    for block in fewer.transformer.resblocks:
+        block.attn.num_heads, block.attn.head_dim = 2, 16
+    assert hs.load_model(fewer).text_hash != reference
+    later = copy.deepcopy(module)
+    later.text_pool_type = "first"
+    assert hs.load_model(later).text_hash != reference
     assert hs.load_model(module, dtype="bfloat16").text_hash != reference
     other = open_clip.SimpleTokenizer(context_length=16, clean="canonicalize")
     assert hs.load_model(module, tokenizer=other).text_hash != reference

@@ -148,6 +148,14 @@ def test_unfolded_weights_are_scanned_as_they_are(model, dictionary):
     assert not np.allclose(found, folded.table().query("head == 0 and pole == '+'").sigma)
 
 
+def test_a_pruned_head_is_explained_by_finite_numbers(dictionary):
+    module = build_module()
+    module.visual.transformer.resblocks[0].attn.out_proj.weight.data[:, 8:16] = 0.0
+    table = hs.scan(hs.load_model(module), dictionary, layers=0).table()
+    assert (table[table["head"] == 1].sigma == 0.0).all()
+    assert np.isfinite(table.select_dtypes("number")).all(axis=None)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -17,7 +17,7 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEMO", "LoadedModule", "load_by_name", "packaged_folder", "take_module"]
+__all__ = ["DEMO", "LoadedModule", "explaining", "load_by_name", "packaged_folder", "take_module"]
 
 DEMO = "demo"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
@@ -48,7 +48,7 @@ def load_by_name(name: str, *, pretrained: str | Path | None, device: str) -> Lo
             raise HeadscanError("the demo model is missing from this installation of headscan: reinstall it")
         return _load_folder(folder, name=DEMO, pretrained=pretrained, device=device)
     if name.startswith(_LOCAL):
-        folder = Path(name[len(_LOCAL) :]).expanduser()
+        folder = Path(name[len(_LOCAL) :]).expanduser().absolute()
         return _load_folder(folder, name=name, pretrained=pretrained, device=device)
     if name.startswith(_HUB):
         return _load_hub(name, pretrained=pretrained, device=device)
@@ -104,7 +104,7 @@ def _load_folder(folder: Path, *, name: str, pretrained: str | Path | None, devi
     if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in _weight_files(folder)):
         raise HeadscanError(f"{folder} has no weights (.safetensors, .bin or .pth)")
     identifier = f"{_LOCAL}{folder}"
-    with _explaining(f"the model in {folder} cannot be loaded"):
+    with explaining(f"the model in {folder} cannot be loaded"):
         module = open_clip.create_model(identifier, device=device, require_pretrained=True).eval()
     mean = folder / "image_mean.safetensors"
     return LoadedModule(
@@ -122,7 +122,7 @@ def _load_hub(name: str, *, pretrained: str | Path | None, device: str) -> Loade
     _refuse_pretrained(name, pretrained)
     if name.count("/") != 1 or name.endswith(("/", ":")):
         raise HeadscanError(f"{name!r} is not of the form hf-hub:organisation/repository")
-    with _explaining(f"{name} cannot be loaded from the Hugging Face hub{_offline_note()}"):
+    with explaining(f"{name} cannot be loaded from the Hugging Face hub{_offline_note()}"):
         module = open_clip.create_model(name, device=device, require_pretrained=True).eval()
     return LoadedModule(name, None, module, lambda: open_clip.get_tokenizer(name))
 
@@ -145,7 +145,7 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
     wanted = str(pretrained)
     make_tokenizer = lambda: open_clip.get_tokenizer(architecture)  # noqa: E731
     if wanted == "random":
-        with torch.random.fork_rng(devices=[]), _explaining(f"{architecture} cannot be built"):
+        with torch.random.fork_rng(devices=[]), explaining(f"{architecture} cannot be built"):
             torch.manual_seed(0)
             module = open_clip.create_model(architecture, device=device, pretrained_text=False).eval()
         return LoadedModule(architecture, wanted, module, make_tokenizer)
@@ -159,7 +159,7 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
     _check_offline(config)
     options = {"force_quick_gelu": _needs_quick_gelu(architecture, wanted, config)}
     what = f"{architecture} with {wanted} cannot be loaded" + (_offline_note() if config else "")
-    with _explaining(what):
+    with explaining(what):
         module = open_clip.create_model(
             architecture, wanted, device=device, require_pretrained=True, **options
         ).eval()
@@ -222,7 +222,7 @@ def _unknown_model(name: str, known: list[str]) -> str:
 
 
 @contextmanager
-def _explaining(what: str) -> Iterator[None]:
+def explaining(what: str) -> Iterator[None]:
     """Turn whatever open_clip, torch or the hub raise while loading into one clear line."""
     try:
         with warnings.catch_warnings():

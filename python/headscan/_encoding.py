@@ -79,7 +79,14 @@ def _encode(
 ) -> NDArray[np.float32]:
     if len(tokens.lengths) == 0:
         return np.empty((0, model.joint_dim), dtype=np.float32)
-    return encode_tokens(model.module, tokens, batch_size=batch_size, dtype=model.dtype, advance=advance)
+    import torch
+
+    try:
+        return encode_tokens(model.module, tokens, batch_size=batch_size, dtype=model.dtype, advance=advance)
+    except torch.OutOfMemoryError as error:
+        raise HeadscanError(
+            f"the device has not enough memory for {batch_size} texts at a time: use a smaller batch size"
+        ) from error
 
 
 def _first_of_each(tokens: Tokens, seen: set[bytes]) -> list[int]:

@@ -119,6 +119,9 @@ def _add_sources(scan: argparse.ArgumentParser) -> None:
     add = scan.add_argument_group("model and dictionary").add_argument
     add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
     add("--image-mean", metavar="FILE", type=Path, help="mean image embedding, .safetensors or .npy")
+    add(
+        "--batch-size", metavar="N", type=_at_least(int, 1), default=256, help="texts encoded at a time (256)"
+    )
     add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
     lists = "demo, wordnet, a text file with one concept a line, or a saved folder"
     default = "demo for the demo model, else wordnet"
@@ -153,7 +156,7 @@ def _scan(options: argparse.Namespace) -> None:
     from headscan.models import load_model
     from headscan.results import check_destination
     from headscan.scan import scan
-    from headscan.terminal import print_strongest
+    from headscan.terminal import print_strongest, summary
 
     check_destination(options.out)
     _limit_threads(options.threads)
@@ -162,13 +165,17 @@ def _scan(options: argparse.Namespace) -> None:
     )
     select_layers(options.layers, count=model.layers)  # before the dictionary is encoded
     name = options.dictionary or ("demo" if options.model == "demo" else "wordnet")
-    dictionary = load_dictionary(name, model=model, template=options.template, at_least=options.k)
+    dictionary = load_dictionary(
+        name, model=model, template=options.template, batch_size=options.batch_size, at_least=options.k
+    )
     result = scan(
         model, dictionary, layers=options.layers, sides=options.sides, poles=options.poles, k=options.k,
         coherence=options.coherence, fold=not options.no_fold, threads=options.threads,
     )  # fmt: skip
     saved = result.save(options.out)
+    sys.stdout.write(f"{summary(model, dictionary)}\n")
     if options.show:
+        sys.stdout.flush()
         print_strongest(result, rows=options.show)
     certified = int(result.explanations["certified"].sum())
     sys.stdout.write(f"{len(result):,} explanations ({certified:,} certified exact) saved in {saved}\n")

@@ -93,15 +93,11 @@ class Dictionary:
         ):
             raise HeadscanError(f"{target} exists and is not a saved dictionary: choose another folder")
         _files.check_writable(target.parent)
-        try:
-            self._write(target)
-        except OSError as error:
-            raise HeadscanError(
-                f"cannot write the dictionary to {target}: {error.strerror or error}"
-            ) from error
+        self._write(target)
         return target
 
     def _write(self, target: Path) -> None:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         arrays: dict[str, NDArray[Any]] = {
@@ -118,9 +114,12 @@ class Dictionary:
             "hash": self.hash,
             **{name: getattr(self, name) for name in _RECORDED},
         }
-        with _files.folder_aside(target) as aside:
-            save_file(arrays, aside / _DATA)
-            _files.write_manifest(aside / _MANIFEST, manifest)
+        try:
+            with _files.folder_aside(target) as aside:
+                save_file(arrays, aside / _DATA)
+                _files.write_manifest(aside / _MANIFEST, manifest)
+        except (OSError, SafetensorError) as error:  # a full disk is either, depending on which file meets it
+            raise HeadscanError(f"cannot write the dictionary to {target}: {error}") from error
 
 
 _RECORDED = ("source", "template", "text_hash", "blank", "repeated", "same_tokens", "truncated")
@@ -260,7 +259,7 @@ def _from_cache(entry: Path, vocabulary: Vocabulary, *, model: Model) -> Diction
 def _to_cache(dictionary: Dictionary, entry: Path) -> None:
     try:
         dictionary._write(entry)
-    except OSError as error:
+    except HeadscanError as error:
         _log.warning("the dictionary is not kept, the cache cannot be written: %s", error)
 
 

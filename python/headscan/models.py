@@ -17,7 +17,7 @@ import numpy as np
 
 from headscan import _checkpoints
 from headscan.errors import HeadscanError
-from headscan.text import encode_tokens, text_modules, tokenize
+from headscan.text import encode_tokens, text_structure, tokenize
 from headscan.towers import VisionTower, read_tower
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class Model:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer: a callable from a list of texts to padded ids (n, context)."""
-        return self.make_tokenizer()
+        with _checkpoints.explaining(f"the tokenizer of {self.name} cannot be loaded"):
+            return self.make_tokenizer()
 
     @cached_property
     def weights_hash(self) -> str:
@@ -105,15 +106,10 @@ class Model:
         its tokenizer and the arithmetic. The vision tower is left out: a model with edited heads has the same
         one.
         """
-        parts = text_modules(self.module)
         state = self.module.state_dict()
         text_state = {key: value for key, value in state.items() if not key.startswith("visual.")}
-        pooling = [
-            getattr(self.module, name, None) for name in ("text_pool_type", "text_eos_id", "context_length")
-        ]
         digest = hashlib.sha256(_state_hash(text_state).encode())
-        for thing in (*(f"{name}: {part!r}" for name, part in parts.items()), pooling, self.dtype):
-            digest.update(f"{thing}\n".encode())
+        digest.update(f"{text_structure(self.module)}\n{self.dtype}\n".encode())
         probe = tokenize(self.module, self.tokenizer, _PROBE)
         digest.update(str(probe.ids.shape).encode() + probe.ids.astype("<i8").tobytes())
         return digest.hexdigest()

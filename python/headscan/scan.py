@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scan", "load_scan", "scan"]
 
-_BATCH = 8192  # directions explained in one pass over the dictionary: bounds the memory, whatever the model
+_BATCH = 2048  # directions explained at once: bounds the memory, and how long an interrupt waits
 _SIDES = ("write", "read")
 _POLES = {"both": ("+", "-"), "+": ("+",), "-": ("-",)}
 

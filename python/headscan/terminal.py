@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headscan.dictionary import Dictionary
+    from headscan.models import Model
     from headscan.results import Scan
 
-__all__ = ["plain", "print_strongest", "progress_bar"]
+__all__ = ["plain", "print_strongest", "progress_bar", "summary"]
 
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
@@ -73,6 +75,18 @@ def progress_bar(
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def summary(model: Model, dictionary: Dictionary) -> str:
+    """Return two lines on what is scanned: the model's sizes, and the dictionary with what was dropped."""
+    mean = "no image mean" if model.image_mean is None else "image mean subtracted"
+    sizes = f"{model.layers} layers of {model.heads} heads, width {model.width}, rank {model.rank}"
+    dropped = f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated"
+    return (
+        f"model       {plain(model.name)}: {sizes}, joint space {model.joint_dim}, {mean}\n"
+        f"dictionary  {plain(dictionary.source)}: {len(dictionary):,} concepts; dropped {dropped}, "
+        f"{dictionary.same_tokens:,} with the tokens of another"
+    )
 
 
 def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Tokens", "encode_tokens", "text_modules", "tokenize"]
+__all__ = ["Tokens", "encode_tokens", "text_structure", "tokenize"]
+
+
+_SETTING = (bool, int, float, str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +103,20 @@ def _causal_tower(module: Any) -> _CausalTower | None:
     return tower if causal else None
 
 
-def text_modules(module: Any) -> dict[str, Any]:
-    """Return the parts of a CLIP model that make text embeddings, by name."""
-    return {name: child for name, child in module.named_children() if name != "visual"}
+def text_structure(module: Any) -> str:
+    """Return what decides text embeddings besides the weights: the parts, their types and their settings.
+
+    Two towers with the same weights embed differently if their activations, numbers of heads, pooling or
+    masks differ.
+    """
+    lines = []
+    for name, part in module.named_modules():
+        if name.split(".")[0] != "visual":
+            settings = {key: value for key, value in vars(part).items() if isinstance(value, _SETTING)}
+            settings = {key: value for key, value in settings.items() if key != "training" and key[0] != "_"}
+            masked = getattr(part, "attn_mask", None) is not None
+            lines.append(f"{name} {type(part).__qualname__} {masked} {sorted(settings.items())}")
+    return "\n".join(lines)
 
 
 def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
