@@ -18,6 +18,7 @@ slower.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import math
@@ -33,10 +34,11 @@ import vocabulary
 import world
 from open_clip.model import CLIP
 from sprites import IMAGES_VARIABLE
+from torch import distributed, multiprocessing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader, IterableDataset
-from towers import Texts, build, normalised, used_tokens
+from towers import Texts, build, narrow, normalised, used_tokens, widen
 
 log = logging.getLogger("train")
 
@@ -54,29 +56,39 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run besides the world."""
+    """Everything that decides a run besides the world.
+
+    `batch` is one process's; `muon_rate` is Muon's rate in units of AdamW's.
+
+    Over the first `easy_batches` the share of pictures with one large object falls from all to none extra.
+    """
 
     minutes: float = 45.0
     batch: int = 256
-    learning_rate: float = 1.5e-3
-    warmup: float = 0.03
+    learning_rate: float = 2e-3
+    muon_rate: float = 3.0
+    warmup: float = 0.04
     weight_decay: float = 0.05
     seed: int = 0
-    threads: int = 2
+    processes: int = 2
+    threads: int = 1
+    easy_batches: int = 700
 
 
 class Batches(IterableDataset[Batch]):
     """An endless stream of batches; batch number b is drawn from seed `recipe seed` million + b."""
 
-    def __init__(self, recipe: Recipe, used: np.ndarray) -> None:
+    def __init__(self, recipe: Recipe, used: np.ndarray, rank: int) -> None:
         self._recipe = recipe
         self._used = used
+        self._rank = rank
 
     def __iter__(self) -> Iterator[Batch]:
         texts = Texts(self._used)
-        number = self._recipe.seed * 1_000_000
-        while True:
-            pictures, factors = world.sample(number, self._recipe.batch)
+        first = self._recipe.seed * 1_000_000
+        for number in itertools.count(first + self._rank, self._recipe.processes):
+            plain = max(0.0, 1 - (number - first) / max(self._recipe.easy_batches, 1))
+            pictures, factors = world.sample(number, self._recipe.batch, plain=plain)
             written = world.captions(number, factors)
             possible = torch.from_numpy(world.truth(factors, written, open_natural=True))
             words = vocabulary.words(number)
@@ -84,7 +96,6 @@ class Batches(IterableDataset[Batch]):
             yield Batch(
                 normalised(pictures), texts([c.text for c in written]), possible, texts(words), targets
             )
-            number += 1
 
 
 def contrastive_loss(
@@ -101,7 +112,7 @@ def contrastive_loss(
 def naming_loss(
     image: torch.Tensor, words: torch.Tensor, scale: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Mean over the factors of the cross-entropy of each picture's own word among the words of that factor.
+    """Weighted sum over factors of the cross-entropy of each picture's word among that factor's words.
 
     Parameters
     ----------
@@ -114,7 +125,7 @@ def naming_loss(
     logits = scale * image @ words.T
     parts = logits.split(list(vocabulary.sizes()), dim=1)
     losses = [cross_entropy(part, targets[:, number], ignore_index=-1) for number, part in enumerate(parts)]
-    return sum(w * loss for w, loss in zip(vocabulary.WEIGHTS, losses, strict=True)) / sum(vocabulary.WEIGHTS)
+    return torch.stack([w * loss for w, loss in zip(vocabulary.WEIGHTS, losses, strict=True)]).sum()
 
 
 def optimisers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -166,45 +177,87 @@ def batch_loss(model: CLIP, batch: Batch) -> torch.Tensor:
     )
 
 
-def train(recipe: Recipe, out: Path) -> None:
-    """Run the recipe for its minutes, logging every 20 steps and saving every 3 minutes."""
+def start_weights(used: np.ndarray, initial: Path | None) -> CLIP:
+    """Build the model, with a checkpoint's weights if one is given."""
+    model = build(len(used))
+    if initial:
+        content = torch.load(initial, weights_only=True)
+        model.load_state_dict(narrow(widen(content["model"], content["used"].numpy()), used))
+    return model
+
+
+def share_gradients(model: CLIP, processes: int, elapsed: float) -> float:
+    """Average all gradients over the processes, and return the average of their clocks."""
+    if processes == 1:
+        return elapsed
+    parts = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([part.ravel() for part in parts] + [torch.tensor([elapsed])])
+    distributed.all_reduce(flat)
+    flat /= processes
+    for part, values in zip(parts, flat.split([part.numel() for part in parts] + [1]), strict=False):
+        part.copy_(values.view_as(part))
+    return float(flat[-1])
+
+
+def train(rank: int, recipe: Recipe, out: Path, initial: Path | None) -> None:
+    """Run the recipe for its minutes in one of its processes; the first one logs and saves."""
+    start_log(out if rank == 0 else None)
+    if recipe.processes > 1:
+        place = f"file://{(out / 'rendezvous').resolve()}"
+        distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=recipe.processes)
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     used = used_tokens()
-    model = build(len(used))
+    model = start_weights(used, initial)
     updates = optimisers(model, recipe)
-    loader = iter(DataLoader(Batches(recipe, used), batch_size=None, num_workers=1, prefetch_factor=4))
+    batches = Batches(recipe, used, rank)
+    loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4))
     log.info(json.dumps({"recipe": asdict(recipe), "tokens": len(used)}))
     batch = next(loader)
     start = saved = time.monotonic()
     losses: list[float] = []
-    step = 0
-    while (elapsed := time.monotonic() - start) < recipe.minutes * 60:
-        rate = schedule(elapsed / (recipe.minutes * 60), recipe)
-        loss = batch_loss(model, batch)
-        model.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for update in updates:
-            for group in update.param_groups:
-                group["lr"] = rate
-            update.step()
-        batch = next(loader)
-        losses.append(float(loss.detach()))
-        step += 1
-        if step % 20 == 0:
-            values = {"step": step, "loss": round(float(np.mean(losses[-20:])), 4), "rate": round(rate, 6)}
-            log.info(
-                json.dumps(
-                    values
-                    | {"seconds": round(elapsed), "scale": round(float(model.logit_scale.detach().exp()), 2)}
-                )
-            )
-        if time.monotonic() - saved > 180:
-            save(model, used, recipe, step, out)
-            saved = time.monotonic()
-    save(model, used, recipe, step, out)
-    log.info(json.dumps({"finished": True, "step": step}))
+    elapsed = 0.0
+    with sdpa_kernel(SDPBackend.MATH):
+        while elapsed < recipe.minutes * 60:
+            loss = batch_loss(model, batch)
+            model.zero_grad()
+            loss.backward()
+            elapsed = share_gradients(model, recipe.processes, time.monotonic() - start)
+            move(model, updates, recipe, elapsed)
+            losses.append(float(loss.detach()))
+            report(losses, model, elapsed)
+            if rank == 0 and time.monotonic() - saved > 180:
+                save(model, used, recipe, len(losses), out)
+                saved = time.monotonic()
+            batch = next(loader)
+    if rank == 0:
+        save(model, used, recipe, len(losses), out)
+    log.info(json.dumps({"finished": True, "step": len(losses)}))
+
+
+def move(model: CLIP, updates: list[torch.optim.Optimizer], recipe: Recipe, elapsed: float) -> None:
+    """Take one step of both optimisers at the rate that the schedule gives for this time."""
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    rate = schedule(elapsed / (recipe.minutes * 60), recipe)
+    for update, factor in zip(updates, (recipe.muon_rate, 1.0), strict=True):
+        for group in update.param_groups:
+            group["lr"] = rate * factor
+        update.step()
+
+
+def report(losses: list[float], model: CLIP, elapsed: float) -> None:
+    """Log the mean loss of every 20 steps."""
+    if len(losses) % 20 == 0:
+        scale = float(model.logit_scale.detach().exp())
+        values = {"step": len(losses), "loss": float(np.mean(losses[-20:])), "scale": scale}
+        log.info(json.dumps({k: round(v, 4) for k, v in values.items()} | {"seconds": round(elapsed)}))
+
+
+def start_log(out: Path | None) -> None:
+    """Log to standard error and to a file in `out`; nowhere for processes that are not the first."""
+    if out:
+        handlers = [logging.StreamHandler(), logging.FileHandler(out / "train.log", mode="w")]
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
 
 
 def main() -> None:
@@ -214,17 +267,20 @@ def main() -> None:
     )
     parser.add_argument("--images", help="folder of packed pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
+    parser.add_argument("--initial", type=Path, help="checkpoint whose weights to start from")
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = vars(parser.parse_args())
-    out, images = args.pop("out"), args.pop("images")
+    out, images, initial = args.pop("out"), args.pop("images"), args.pop("initial")
     if images:
         os.environ[IMAGES_VARIABLE] = images
     out.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.StreamHandler(), logging.FileHandler(out / "train.log", mode="w")]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
-    with sdpa_kernel(SDPBackend.MATH):
-        train(Recipe(**args), out)
+    (out / "rendezvous").unlink(missing_ok=True)
+    recipe = Recipe(**args)
+    if recipe.processes == 1:
+        train(0, recipe, out, initial)
+    else:
+        multiprocessing.spawn(train, (recipe, out, initial), nprocs=recipe.processes)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from captions import object_terms
 from words import COLOUR_SYNONYMS, COLOURS, COUNT_WORDS, SCENERIES, SIZES, load_objects, plural
 from world import Factors, names
 
-WEIGHTS = (2.0, 1.0, 1.0, 1.0, 0.5, 0.25)
+WEIGHTS = (1.0, 0.5, 0.25, 0.15, 0.15, 0.05)
 """Weight of object, kind, colour, scenery, count and size in the naming loss."""
 
 

@@ -42,9 +42,9 @@ SIZE_SHARES = (0.25, 0.35, 0.40)
 SCENES_PER_KIND = {"train": 400, "test": 100}
 _SCENE_SEEDS = {"train": 101, "test": 202}
 _SIDES = {
-    1: ((18, 25), (25, 34), (34, 45)),
-    2: ((15, 18), (18, 23), (23, 28)),
-    3: ((13, 16), (16, 20), (20, 24)),
+    1: ((22, 28), (29, 36), (37, 46)),
+    2: ((16, 19), (19, 23), (23, 27)),
+    3: ((15, 18), (18, 21), (21, 25)),
 }
 _CENTRES = {1: [(0.5, 0.5)], 2: [(0.27, 0.5), (0.73, 0.5)], 3: [(0.26, 0.68), (0.74, 0.68), (0.5, 0.28)]}
 _SPLITS = ("train", "test")
@@ -140,7 +140,7 @@ def _compose(
     tinted = None if COLOUR_NAMES[colour] == NATURAL else COLOUR_NAMES[colour]
     for across, down in _CENTRES[count]:
         side = int(rng.integers(low, high))
-        room = (IMAGE_SIZE - side) / 2 + 3 if count == 1 else 4
+        room = (IMAGE_SIZE - side) / 2 + 1 if count == 1 else 3
         x = across * IMAGE_SIZE + rng.uniform(-room, room) - side / 2
         y = down * IMAGE_SIZE + rng.uniform(-room, room) - side / 2
         paste(canvas, render(drawing, rng, side=side, colour=tinted), round(x), round(y))
@@ -148,11 +148,12 @@ def _compose(
 
 @dataclass(frozen=True)
 class _Stock:
-    """What pictures are made from: drawings by object and style, scenes, share of matching scenery."""
+    """What pictures are made from: drawings by object and style, scenes, and two shares of `sample`."""
 
     drawings: tuple[dict[int, list[Drawing]], ...]
     scenes: np.ndarray
     matching: float | None
+    plain: float
 
 
 def _picture(rng: np.random.Generator, stock: _Stock, obj: int) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -161,6 +162,8 @@ def _picture(rng: np.random.Generator, stock: _Stock, obj: int) -> tuple[np.ndar
     colour = len(COLOURS) if rng.random() < NATURAL_SHARE else int(rng.integers(len(COLOURS)))
     copies = 1 + int(rng.choice(3, p=COUNT_SHARES))
     size = int(rng.choice(3, p=SIZE_SHARES))
+    if stock.plain and rng.random() < stock.plain:
+        copies, size = 1, SIZE_NAMES.index("large")
     scenery = _draw_scenery(rng, kind, stock.matching)
     styles = stock.drawings[obj]
     style = list(styles)[int(rng.integers(len(styles)))]
@@ -176,6 +179,7 @@ def sample(
     *,
     split: str = "train",
     matching: float | Literal["split"] | None = "split",
+    plain: float = 0.0,
     objects: tuple[int, ...] | None = None,
     images: str | Path | None = None,
 ) -> tuple[np.ndarray, Factors]:
@@ -192,6 +196,8 @@ def sample(
     matching : float, None or "split"
         Share of waterbirds and landbirds on matching scenery (the rest stand on the opposite one); None
         makes their scenery independent. "split" is 0.95 in training and None in testing.
+    plain : float
+        Share of pictures made easy: a single large object, whatever was drawn for count and size.
     objects : tuple of int, optional
         Draw only from these objects.
     images : path, optional
@@ -213,7 +219,7 @@ def sample(
     if split not in _SPLITS:
         raise ValueError(f"unknown split {split!r}: expected one of {', '.join(_SPLITS)}")
     share = (MATCHING_SHARE if split == "train" else None) if matching == "split" else matching
-    stock = _Stock(_drawings(images_folder(images), split), _scenes(split), share)
+    stock = _Stock(_drawings(images_folder(images), split), _scenes(split), share, plain)
     rng = np.random.default_rng((seed, _SPLITS.index(split)))
     pictures = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     table = np.empty((count, len(fields(Factors))), np.int64)
