@@ -73,7 +73,7 @@ def _read_lines(path: Path, given: str) -> list[str]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise HeadscanError(f"{path}, line {line} is not UTF-8 (byte 0x{data[error.start]:02x})") from error
-    return text.split("\n")
+    return text.removesuffix("\n").split("\n")
 
 
 def _distinct(lines: Iterable[str], *, source: str, unit: str) -> Vocabulary:
