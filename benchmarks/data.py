@@ -148,7 +148,7 @@ def main():
     clip = real_clip()
     if clip is not None:
         _print_statistics("real CLIP text, 1,408 x 512", dictionary_statistics(clip))
-    _print_statistics("structured, 1,408 x 512", dictionary_statistics(structured(1408, 512)))
+    _print_statistics("structured, 100,000 x 512", dictionary_statistics(structured(100_000, 512)))
     if minilm.available():
         words = centred(minilm.wordnet_minilm())
         _print_statistics(f"WordNet by MiniLM, {words.shape}", dictionary_statistics(words))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import data
 import interleave
-import minilm
 import numpy as np
 
 LIMIT_OVER_INT8 = 1e9  # bytes that the peak may exceed the int8 dictionary by
@@ -30,6 +29,8 @@ def resident():
 
 def atoms_file(rows, width):
     """The structured dictionary as a .npy in the cache folder, made once."""
+    import minilm  # imports torch, which the measured process does without
+
     path = minilm.cache_folder() / f"structured_{rows}x{width}.npy"
     if not path.exists():
         partial = path.with_suffix(".partial")
