@@ -67,7 +67,7 @@ def test_random_weights_must_be_asked_for_and_are_always_the_same(tiny_architect
         ("vit-b-32", {}, "did you mean .*ViT-B-32"),
         ("xyzzy", {}, "hf-hub:org/repo and local-dir:path also name models"),
         ("", {}, "there is no model ''"),
-        ("ViT-B-32", {}, "say which weights with pretrained: one of .*laion2b_s34b_b79k"),
+        ("ViT-B-32", {}, r"say which weights with pretrained: one of .*laion2b_s34b_b79k.* \(\d+ in all\)"),
         (
             "ViT-B-32",
             {"pretrained": "laion2b_s34b"},
@@ -129,7 +129,8 @@ def test_a_pickle_is_never_executed(tmp_path, tiny_architecture):
     path = tmp_path / "weights.pt"
     torch.save({"state_dict": Trap()}, path)
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Trap()))
-    for name in ("weights.pt", "plain.pt"):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for name in ("weights.pt", "plain.pt", "empty.pt"):
         with pytest.raises(hs.HeadscanError, match="cannot be loaded"):
             hs.load_model(tiny_architecture, pretrained=tmp_path / name)
     assert not (tmp_path / "sprung").exists()

@@ -21,6 +21,7 @@ __all__ = ["DEMO", "LoadedModule", "explaining", "load_by_name", "packaged_folde
 
 DEMO = "demo"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
+_TAGS_SHOWN = 6
 _CLIP_VOCABULARY = 49408  # of open_clip's own byte-pair tokenizer
 
 
@@ -137,7 +138,8 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
         raise HeadscanError(_unknown_model(name, known))
     tags = [tag for model, tag in open_clip.list_pretrained() if model == architecture]
     if pretrained is None:
-        offered = f"one of {', '.join(tags)}, " if tags else ""
+        few = ", ".join(tags[:_TAGS_SHOWN]) + (f" ({len(tags)} in all)" if len(tags) > _TAGS_SHOWN else "")
+        offered = f"one of {few}, " if tags else ""
         raise HeadscanError(
             f"{architecture} is an architecture: say which weights with pretrained: {offered}a checkpoint "
             "file, or 'random' for meaningless ones"
@@ -231,5 +233,7 @@ def explaining(what: str) -> Iterator[None]:
     except (HeadscanError, MemoryError):
         raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+            f"unreadable ({type(error).__name__})"
+        ]
         raise HeadscanError(f"{what}: {' '.join(lines[:3])[:600]}") from error
