@@ -9,34 +9,129 @@ void raise_pending_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-template <class T>
-py::tuple encode(const Array<T>& x, const Array<float>& atoms, std::size_t k, double coherence, int threads) {
-  expect_dimensions(x, 2, "x");
-  expect_dimensions(atoms, 2, "atoms");
-  const py::ssize_t n = x.shape(0), picks = static_cast<py::ssize_t>(k);
+// Allocates the codes, runs `call` without the GIL, and returns them with the counters.
+template <class Call>
+py::tuple encode(py::ssize_t n, std::size_t k, double coherence, int threads, const Call& call) {
+  const auto picks = static_cast<py::ssize_t>(k);
   Array<std::int64_t> indices({n, picks});
   Array<double> coefficients({n, picks});
   Array<std::uint8_t> certified(n);
   const CodeViews codes{matrix_out(indices), matrix_out(coefficients), certified.mutable_data()};
   const CompOptions options{k, coherence, threads, raise_pending_signals};
+  SearchCounters counters;
+  {
+    const py::gil_scoped_release unlocked;
+    counters = call(codes, options);
+  }
+  return py::make_tuple(std::move(indices), std::move(coefficients), std::move(certified), counters.multiply_adds,
+                        counters.rescored, counters.fallbacks);
+}
+
+template <class T>
+py::tuple encode_plain(const Array<T>& x, const Array<float>& atoms, std::size_t k, double coherence, int threads) {
+  expect_dimensions(x, 2, "x");
+  expect_dimensions(atoms, 2, "atoms");
   const auto x_view = matrix(x);
+  const auto atoms_view = matrix(atoms);
+  return encode(x.shape(0), k, coherence, threads, [&](const CodeViews& codes, const CompOptions& options) {
+    return comp<T>(x_view, atoms_view, codes, options);
+  });
+}
+
+PackedLayout layout_of(const py::dict& fields) {
+  PackedLayout layout;
+  layout.rows = fields["rows"].cast<std::size_t>();
+  layout.width = fields["width"].cast<std::size_t>();
+  layout.shift = fields["shift"].cast<int>();
+  layout.largest_norm = fields["largest_norm"].cast<double>();
+  return layout;
+}
+
+void expect_size(const py::array& array, std::size_t size, const char* name) {
+  if (static_cast<std::size_t>(array.size()) != size) {
+    throw std::invalid_argument(std::string(name) + " of the packed dictionary must hold " + std::to_string(size) +
+                                " values, got " + std::to_string(array.size()));
+  }
+}
+
+template <class Byte, class Float, class Codes, class Values>
+PackedViews<Byte, Float> packed_views(const PackedLayout& layout, Float* rotation, Codes&& codes, Values&& scale,
+                                      Values&& error, Values&& beyond) {
+  PackedViews<Byte, Float> views;
+  static_cast<PackedLayout&>(views) = layout;
+  views.rotation = rotation;
+  views.codes = codes;
+  views.scale = scale;
+  views.error = error;
+  views.beyond = beyond;
+  return views;
+}
+
+template <class T>
+py::tuple encode_packed(const Array<T>& x, const Array<float>& atoms, const py::dict& layout_fields,
+                        const Array<float>& rotation, const Array<std::uint8_t>& codes, const Array<float>& scale,
+                        const Array<float>& error, const Array<float>& beyond, int descriptor,
+                        std::size_t offset_bytes, std::size_t k, double coherence, int threads) {
+  expect_dimensions(x, 2, "x");
+  expect_dimensions(atoms, 2, "atoms");
+  const PackedLayout layout = layout_of(layout_fields);
+  expect_size(rotation, layout.width * layout.width, "rotation");
+  expect_size(codes, layout.blocks() * layout.block_bytes(), "codes");
+  expect_size(scale, layout.blocks() * kBlockAtoms, "scale");
+  expect_size(error, layout.blocks() * kBlockAtoms, "error");
+  expect_size(beyond, layout.blocks() * (kSegments - 1) * kBlockAtoms, "beyond");
+  const PackedDictionary dictionary{
+      packed_views<const std::uint8_t, const float>(layout, rotation.data(), codes.data(), scale.data(), error.data(),
+                                                    beyond.data()),
+      matrix(atoms), descriptor, offset_bytes};
+  const auto x_view = matrix(x);
+  return encode(x.shape(0), k, coherence, threads, [&](const CodeViews& views, const CompOptions& options) {
+    return comp<T>(x_view, dictionary, views, options);
+  });
+}
+
+py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, int threads) {
+  expect_dimensions(atoms, 2, "atoms");
+  PackedLayout layout;
+  layout.rows = static_cast<std::size_t>(atoms.shape(0));
+  layout.width = static_cast<std::size_t>(atoms.shape(1));
+  expect_size(rotation, layout.width * layout.width, "rotation");
+  const auto blocks = static_cast<py::ssize_t>(layout.blocks()), padded = blocks * py::ssize_t{kBlockAtoms};
+  Array<std::uint8_t> codes({blocks, static_cast<py::ssize_t>(layout.steps()), py::ssize_t{kBlockAtoms}, py::ssize_t{4}});
+  Array<float> scale(padded), error(padded), beyond(padded * py::ssize_t{kSegments - 1}), kept_rotation(rotation);
+  const auto views =
+      packed_views<std::uint8_t, float>(layout, kept_rotation.mutable_data(), codes.mutable_data(),
+                                        scale.mutable_data(), error.mutable_data(), beyond.mutable_data());
   const auto atoms_view = matrix(atoms);
   {
     const py::gil_scoped_release unlocked;
-    comp<T>(x_view, atoms_view, codes, options);
+    layout = pack(atoms_view, views, threads);
   }
-  return py::make_tuple(std::move(indices), std::move(coefficients), std::move(certified));
+  py::dict fields;
+  fields["rows"] = layout.rows;
+  fields["width"] = layout.width;
+  fields["shift"] = layout.shift;
+  fields["largest_norm"] = layout.largest_norm;
+  return py::make_tuple(std::move(fields), std::move(codes), std::move(scale), std::move(error), std::move(beyond));
 }
 
 }  // namespace
 
 void register_comp(py::module_& module) {
   using namespace py::literals;
-  const auto def = [&](auto function) {
+  const auto plain = [&](auto function) {
     module.def("comp", function, "x"_a.noconvert(), "atoms"_a.noconvert(), "k"_a, "coherence"_a, "threads"_a);
   };
-  def(&encode<float>);
-  def(&encode<double>);
+  plain(&encode_plain<float>);
+  plain(&encode_plain<double>);
+  const auto packed = [&](auto function) {
+    module.def("comp_packed", function, "x"_a.noconvert(), "atoms"_a.noconvert(), "layout"_a,
+               "rotation"_a.noconvert(), "codes"_a.noconvert(), "scale"_a.noconvert(), "error"_a.noconvert(),
+               "beyond"_a.noconvert(), "descriptor"_a, "offset_bytes"_a, "k"_a, "coherence"_a, "threads"_a);
+  };
+  packed(&encode_packed<float>);
+  packed(&encode_packed<double>);
+  module.def("pack", &pack_atoms, "atoms"_a.noconvert(), "rotation"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace headscan::bindings

@@ -9,7 +9,9 @@
 
 #include "cpu/nnls.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/row_source.hpp"
 #include "cpu/search_f32.hpp"
+#include "cpu/search_int8.hpp"
 
 namespace headscan {
 namespace {
@@ -29,10 +31,10 @@ void check(std::size_t x_columns, MatrixView<const float> atoms, const CompOptio
   }
 }
 
-// Queries a panel: all the working memory of a call, a few tens of megabytes, grows with this and not with n.
+// Queries a panel: the working memory of a call is bounded by this and does not grow with n.
 std::size_t panel_size(std::size_t width, std::size_t k) {
-  constexpr std::size_t kStateBytes = std::size_t{64} << 20;
-  return std::clamp<std::size_t>(kStateBytes / (width * (2 * k + 6) * sizeof(double)), 16, 512);
+  constexpr std::size_t kStateBytes = std::size_t{128} << 20;
+  return std::clamp<std::size_t>(kStateBytes / (width * (2 * k + 6) * sizeof(double)), 16, 1024);
 }
 
 class PanelState {
@@ -85,34 +87,64 @@ class PanelState {
   std::vector<Nnls> fits_;
 };
 
-}  // namespace
-
 template <class T>
-void comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes, const CompOptions& options) {
-  check(x.columns, atoms, options);
-  Pool pool(options.threads);
-  SearchF32 search(atoms, pool);
-  const std::size_t size = std::min(x.rows, panel_size(x.columns, options.k));
+SearchCounters run(MatrixView<const T> x, const RowSource& rows, Search& search, Pool& pool, std::size_t size,
+                   const CodeViews& codes, const CompOptions& options) {
   PanelState state(size, x.columns, options);
   std::vector<std::int64_t> best(size);
+  std::vector<float> buffers(pool.workers() * x.columns);
   for (std::size_t first = 0; first < x.rows; first += size) {
     if (options.between_panels) options.between_panels();
     const std::size_t count = std::min(size, x.rows - first);
     pool.run(count, [&](std::size_t slot, std::size_t) { state.start(slot, x.row(first + slot), first + slot); });
     for (std::size_t round = 0; round < options.k; ++round) {
       search.argmax(state.view(count, round), pool, best.data());
-      pool.run(count, [&](std::size_t slot, std::size_t) {
-        state.take(slot, atoms.row(static_cast<std::size_t>(best[slot])), best[slot]);
+      pool.run(count, [&](std::size_t slot, std::size_t worker) {
+        state.take(slot, rows.fetch(best[slot], &buffers[worker * x.columns]), best[slot]);
       });
     }
     for (std::size_t slot = 0; slot < count; ++slot) {
       state.write(slot, codes.indices.row(first + slot), codes.coefficients.row(first + slot));
-      codes.certified[first + slot] = 1;  // float64 rescoring of every block that rounding could not rule out
+      codes.certified[first + slot] = 1;  // both searches decide in float64 among all that their bounds let through
     }
   }
+  return search.counters();
 }
 
-template void comp<float>(MatrixView<const float>, MatrixView<const float>, const CodeViews&, const CompOptions&);
-template void comp<double>(MatrixView<const double>, MatrixView<const float>, const CodeViews&, const CompOptions&);
+}  // namespace
+
+template <class T>
+SearchCounters comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes,
+                    const CompOptions& options) {
+  check(x.columns, atoms, options);
+  Pool pool(options.threads);
+  SearchF32 search(atoms, pool);
+  const std::size_t size = std::min({x.rows, panel_size(x.columns, options.k), std::size_t{512}});
+  return run(x, RowSource(atoms), search, pool, size, codes, options);
+}
+
+template <class T>
+SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, const CodeViews& codes,
+                    const CompOptions& options) {
+  const PackedAtoms& packed = dictionary.packed;
+  check(x.columns, dictionary.atoms, options);
+  if (packed.rows != dictionary.atoms.rows || packed.width != dictionary.atoms.columns) {
+    throw std::invalid_argument("the packed form belongs to another dictionary: it has " + std::to_string(packed.rows) +
+                                " atoms of " + std::to_string(packed.width) + " values");
+  }
+  constexpr std::size_t kKeptBytes = std::size_t{512} << 20;
+  Pool pool(options.threads);
+  const RowSource rows(dictionary.atoms, dictionary.descriptor, dictionary.offset_bytes);
+  const std::size_t size =
+      std::min({x.rows, panel_size(x.columns, options.k), SearchInt8::panel_size(packed, kKeptBytes)});
+  SearchInt8 search(packed, rows, size);
+  return run(x, rows, search, pool, size, codes, options);
+}
+
+#define HEADSCAN_INSTANTIATE(T)                                                                                \
+  template SearchCounters comp<T>(MatrixView<const T>, MatrixView<const float>, const CodeViews&, const CompOptions&); \
+  template SearchCounters comp<T>(MatrixView<const T>, const PackedDictionary&, const CodeViews&, const CompOptions&);
+HEADSCAN_INSTANTIATE(float)
+HEADSCAN_INSTANTIATE(double)
 
 }  // namespace headscan

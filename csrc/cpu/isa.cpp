@@ -5,49 +5,61 @@
 #include <vector>
 
 #include "cpu/dense.hpp"
+#include "cpu/int8.hpp"
 #include "headscan/info.hpp"
 
 namespace headscan {
 namespace {
 
-const std::vector<const DenseKernels*>& runnable() {
-  static const std::vector<const DenseKernels*> kernels = [] {
-    std::vector<const DenseKernels*> found;
+struct Isa {
+  const DenseKernels& dense;
+  const Int8Kernels& int8;
+};
+
+const std::vector<Isa>& runnable() {
+  static const std::vector<Isa> isas = [] {
+    std::vector<Isa> found;
 #if defined(HEADSCAN_X86)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni")) {
-      found.push_back(&kDenseAvx512Vnni);
+      found.push_back({kDenseAvx512Vnni, kInt8Avx512Vnni});
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kDenseAvx2);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+      found.push_back({kDenseAvx2, kInt8Avx2});
+    }
 #endif
-    found.push_back(&kDensePortable);
+    found.push_back({kDensePortable, kInt8Portable});
     return found;
   }();
-  return kernels;
+  return isas;
+}
+
+const Isa& active() {
+  const char* forced = std::getenv("HEADSCAN_ISA");
+  if (forced == nullptr || *forced == '\0') return runnable().front();
+  std::string names;
+  for (const Isa& isa : runnable()) {
+    if (isa.dense.isa == std::string(forced)) return isa;
+    names += (names.empty() ? "" : ", ") + std::string(isa.dense.isa);
+  }
+  throw std::invalid_argument("HEADSCAN_ISA must be one of " + names + " on this machine, got '" + forced + "'");
 }
 
 }  // namespace
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
-  for (const auto* kernels : runnable()) names.emplace_back(kernels->isa);
+  for (const Isa& isa : runnable()) names.emplace_back(isa.dense.isa);
   return names;
 }
 
-const DenseKernels& dense_kernels() {
-  const char* forced = std::getenv("HEADSCAN_ISA");
-  if (forced == nullptr || *forced == '\0') return *runnable().front();
-  std::string names;
-  for (const auto* kernels : runnable()) {
-    if (kernels->isa == std::string(forced)) return *kernels;
-    names += (names.empty() ? "" : ", ") + std::string(kernels->isa);
-  }
-  throw std::invalid_argument("HEADSCAN_ISA must be one of " + names + " on this machine, got '" + forced + "'");
-}
+const DenseKernels& dense_kernels() { return active().dense; }
 
-std::string active_isa() { return dense_kernels().isa; }
+const Int8Kernels& int8_kernels() { return active().int8; }
+
+std::string active_isa() { return active().dense.isa; }
 
 bool built_with_cuda() {
 #if defined(HEADSCAN_CUDA)

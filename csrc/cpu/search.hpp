@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cpu/parallel.hpp"
+#include "headscan/comp.hpp"
 #include "headscan/views.hpp"
 
 namespace headscan {
@@ -43,6 +44,7 @@ class Search {
   virtual ~Search() = default;
   // best[i] = arg-max over atoms that query i has not picked of their float64 inner product with it.
   virtual void argmax(const Panel& panel, Pool& pool, std::int64_t* best) = 0;
+  virtual SearchCounters counters() const = 0;
 };
 
 }  // namespace headscan

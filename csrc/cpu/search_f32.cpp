@@ -52,6 +52,7 @@ void SearchF32::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {
     kernels_.block_maxima_f32(queries_.data(), count, stride, atoms_.row(first),
                               std::min(kBlock, atoms_.rows - first), atoms_.stride, width, &maxima_[block], blocks_);
   });
+  counters_.multiply_adds += count * atoms_.rows * width;
   pool.run(count, [&](std::size_t query, std::size_t) { best[query] = pick(panel, query); });
 }
 

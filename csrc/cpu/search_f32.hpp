@@ -14,6 +14,7 @@ class SearchF32 final : public Search {
   // Throws std::invalid_argument on NaN or infinity, naming the row.
   SearchF32(MatrixView<const float> atoms, Pool& pool);
   void argmax(const Panel& panel, Pool& pool, std::int64_t* best) override;
+  SearchCounters counters() const override { return counters_; }
 
  private:
   static constexpr std::size_t kBlock = 64;  // atoms a maximum; 64 x 768 floats sit in half of a 512 KB L2
@@ -25,6 +26,7 @@ class SearchF32 final : public Search {
   const DenseKernels& kernels_;
   double largest_norm_ = 0;
   std::size_t blocks_;
+  SearchCounters counters_;
   std::vector<float> queries_, maxima_;  // (count, padded width), (count, blocks)
 };
 

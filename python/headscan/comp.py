@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import mmap
+from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headscan import _core
 from headscan._arrays import as_floating, like
+from headscan.pack import PackedAtoms
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How the picks of a call were reached.
+
+    Attributes
+    ----------
+    multiply_adds : int
+        Multiply-adds of all searches, padding included; one full pass is n * M * d of them.
+    rescored : int
+        Atoms scored in float64 because a bound let them through.
+    fallbacks : int
+        (Query, round) pairs that no certificate could narrow down and that took a plain exact scan.
+    """
+
+    multiply_adds: int = 0
+    rescored: int = 0
+    fallbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -23,11 +47,15 @@ class SparseCodes:
         Non-negative; zero where the refit no longer needs an atom.
     certified : array, shape (n,), bool
         True where every pick is proven to be the exact float64 arg-max.
+
+    counters : Counters
+        How the picks were reached.
     """
 
     indices: Any
     coefficients: Any
     certified: Any
+    counters: Counters = field(default_factory=Counters)
 
 
 def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int = 0) -> SparseCodes:
@@ -63,12 +91,36 @@ def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int
     TypeError
         If a dtype is not supported.
     """
-    queries, dictionary = as_floating(x, "x"), as_floating(atoms, "atoms")
-    if dictionary.dtype != np.float32:
-        raise TypeError(f"atoms must be float32, got {dictionary.dtype}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    indices, coefficients, certified = _core.comp(
-        np.ascontiguousarray(queries), np.ascontiguousarray(dictionary), int(k), float(coherence), int(threads)
+    queries = np.ascontiguousarray(as_floating(x, "x"))
+    if isinstance(atoms, PackedAtoms):
+        found = _comp_packed(queries, atoms, k, coherence, threads)
+    else:
+        dictionary = as_floating(atoms, "atoms")
+        if dictionary.dtype != np.float32:
+            raise TypeError(f"atoms must be float32, got {dictionary.dtype}")
+        found = _core.comp(queries, np.ascontiguousarray(dictionary), int(k), float(coherence), int(threads))
+    indices, coefficients, certified, *counters = found
+    return SparseCodes(
+        like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters)
     )
-    return SparseCodes(like(indices, x), like(coefficients, x), like(certified.astype(bool), x))
+
+
+def _comp_packed(queries: Any, packed: PackedAtoms, k: int, coherence: float, threads: int) -> Any:
+    arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
+    with _row_file(packed.atoms) as (descriptor, offset):
+        return _core.comp_packed(
+            queries, packed.atoms, packed.layout, *arrays, descriptor, offset, int(k), float(coherence), int(threads)
+        )
+
+
+@contextmanager
+def _row_file(atoms: Any) -> Iterator[tuple[int, int]]:
+    """File descriptor and offset of a memory map's first row; -1 and 0 for an array in memory."""
+    base = atoms.base if isinstance(atoms, np.memmap) else None
+    if not isinstance(base, mmap.mmap):  # a slice of a map does not know where in the file it starts
+        yield -1, 0
+        return
+    with Path(atoms.filename).open("rb") as file:
+        yield file.fileno(), atoms.offset

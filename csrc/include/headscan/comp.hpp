@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "headscan/pack.hpp"
 #include "headscan/views.hpp"
 
 namespace headscan {
@@ -22,13 +23,34 @@ struct CodeViews {
   std::uint8_t* certified = nullptr;  // (n) 1: every pick is proven to be the float64 arg-max
 };
 
+// How the picks of a call were reached.
+struct SearchCounters {
+  std::uint64_t multiply_adds = 0;  // of the searches, padding included; one full pass is n * atoms * width
+  std::uint64_t rescored = 0;       // atoms scored in float64
+  std::uint64_t fallbacks = 0;      // (query, round) pairs that a certificate could not narrow down: plainly scanned
+};
+
+// A packed dictionary and its full-precision rows, which a file descriptor may serve in place of memory: then
+// `atoms` must map the same values, row 0 at `offset_bytes` of the file.
+struct PackedDictionary {
+  PackedAtoms packed;
+  MatrixView<const float> atoms;
+  int descriptor = -1;
+  std::size_t offset_bytes = 0;
+};
+
 // One code per row of x over the rows of `atoms` (unit rows, or zero rows, which never beat a positive score).
 //
 // A round picks argmax_i <g_i, q> over atoms not picked yet, ties to the lowest index, with
 // q = residual + (coherence / |S|) * sum of the picked atoms; then refits all coefficients by non-negative
 // least squares. Throws std::invalid_argument on shapes that do not fit, NaN, infinity and k > atoms.rows.
 template <class T>
-void comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes,
-          const CompOptions& options = {});
+SearchCounters comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes,
+                    const CompOptions& options = {});
+
+// The same picks by the certified int8 search.
+template <class T>
+SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, const CodeViews& codes,
+                    const CompOptions& options = {});
 
 }  // namespace headscan

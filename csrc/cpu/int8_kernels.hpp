@@ -1,0 +1,69 @@
+// What follows the integer sums, in vectors of 16 lanes that the compiler splits as the instruction set needs.
+// Included once by each int8_<isa>.cpp, which then defines dot_tile, sign_mask and at_least.
+#include <cstring>
+
+#include "cpu/int8.hpp"
+
+namespace headscan {
+namespace {
+
+typedef float f32x16 __attribute__((vector_size(64)));
+typedef std::int32_t i32x16 __attribute__((vector_size(64)));
+typedef std::uint8_t u8x16 __attribute__((vector_size(16)));
+
+std::uint64_t sign_mask(i32x16 lanes);  // bit i: lane i is negative
+
+template <class V, class T>
+inline V read(const T* from) {
+  V value;
+  std::memcpy(&value, from, sizeof(V));
+  return value;
+}
+
+inline f32x16 upper_bound(i32x16 sum, const BlockBounds& block, const QueryBounds& query, float norm, std::size_t i) {
+  return __builtin_convertvector(sum, f32x16) * (read<f32x16>(block.scale + i) * query.scale) +
+         read<f32x16>(block.error + i) * norm + query.slack;
+}
+
+std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, const BlockBounds& block,
+                         const QueryBounds& query, std::uint8_t* kept) {
+  static_assert(kCoarseSegments == 2 && kSegments == 4, "the offsets below are of those segments");
+  const std::int32_t coarse_offset = query.offset[0] + query.offset[1];
+  const std::int32_t fine_offset = query.offset[2] + query.offset[3];
+  i32x16 largest = {};
+  for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
+    const i32x16 sum = ((read<i32x16>(coarse + i) + coarse_offset) << query.shift) + read<i32x16>(fine + i) + fine_offset;
+    const f32x16 bound = upper_bound(sum, block, query, query.norm[kSegments - 1], i);
+    const f32x16 positive = bound > 0.0F ? bound : f32x16{};
+    const f32x16 capped = positive < 254.0F ? positive : f32x16{} + 254.0F;
+    const i32x16 steps = __builtin_convertvector(capped, i32x16) + 1;  // truncated, plus one: never below
+    largest = steps > largest ? steps : largest;
+    const u8x16 bytes = __builtin_convertvector(steps, u8x16);
+    std::memcpy(kept + i, &bytes, sizeof(bytes));
+  }
+  std::int32_t top = 0;
+  for (std::size_t lane = 0; lane < 16; ++lane) top = largest[lane] > top ? largest[lane] : top;
+  return static_cast<std::uint8_t>(top);
+}
+
+std::uint64_t advance(std::int32_t* running, const std::int32_t* sums, std::size_t segment, const std::uint8_t* kept,
+                      const BlockBounds& block, const QueryBounds& query, float floor) {
+  std::uint64_t mask = 0;
+  const int shift = segment < kCoarseSegments ? query.shift : 0;
+  for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
+    i32x16 sum = (read<i32x16>(sums + i) + query.offset[segment]) << shift;
+    if (segment > 0) sum += read<i32x16>(running + i);
+    std::memcpy(running + i, &sum, sizeof(sum));
+    const i32x16 steps = __builtin_convertvector(read<u8x16>(kept + i), i32x16);
+    f32x16 bound = upper_bound(sum, block, query, query.norm[segment], i) +
+                   __builtin_convertvector(steps, f32x16) * query.kept;
+    if (segment + 1 < kSegments) {
+      bound += read<f32x16>(block.beyond + segment * kBlockAtoms + i) * query.beyond[segment];
+    }
+    mask |= sign_mask((bound >= floor) | (steps == 255)) << i;
+  }
+  return mask;
+}
+
+}  // namespace
+}  // namespace headscan

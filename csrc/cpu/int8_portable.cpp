@@ -1,0 +1,37 @@
+// Plain C++ that any compiler turns into something decent.
+#include "cpu/int8_kernels.hpp"
+
+namespace headscan {
+namespace {
+
+void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t steps, std::int32_t* sums) {
+  std::memset(sums, 0, kGroupQueries * kBlockAtoms * sizeof(*sums));
+  for (std::size_t step = 0; step < steps; ++step, atoms += kBlockAtoms * 4) {
+    for (std::size_t q = 0; q < kGroupQueries; ++q) {
+      const std::int8_t* four = queries[q] + step * 4;
+      std::int32_t* row = sums + q * kBlockAtoms;
+      for (std::size_t i = 0; i < kBlockAtoms; ++i) {
+        row[i] += atoms[i * 4] * four[0] + atoms[i * 4 + 1] * four[1] + atoms[i * 4 + 2] * four[2] +
+                  atoms[i * 4 + 3] * four[3];
+      }
+    }
+  }
+}
+
+std::uint64_t sign_mask(i32x16 lanes) {
+  std::uint64_t mask = 0;
+  for (std::size_t i = 0; i < 16; ++i) mask |= static_cast<std::uint64_t>(lanes[i] < 0) << i;
+  return mask;
+}
+
+std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
+  std::uint64_t mask = 0;
+  for (std::size_t i = 0; i < 64; ++i) mask |= static_cast<std::uint64_t>(values[i] >= floors[i]) << i;
+  return mask;
+}
+
+}  // namespace
+
+const Int8Kernels kInt8Portable = {"portable", dot_tile, keep_scores, advance, at_least};
+
+}  // namespace headscan

@@ -1,0 +1,33 @@
+// Full-precision rows of a dictionary: in memory, or read from a file so that a dictionary larger than memory never
+// becomes resident.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "headscan/views.hpp"
+
+namespace headscan {
+
+class RowSource {
+ public:
+  // With a file descriptor, rows are read from `offset_bytes` on; `atoms` must map the same values.
+  explicit RowSource(MatrixView<const float> atoms, int descriptor = -1, std::size_t offset_bytes = 0)
+      : atoms_(atoms), descriptor_(descriptor), offset_bytes_(offset_bytes) {}
+
+  const MatrixView<const float>& atoms() const { return atoms_; }
+
+  // Row `index`, valid until the next fetch into `buffer` (width values). Throws std::runtime_error if it cannot
+  // be read.
+  const float* fetch(std::int64_t index, float* buffer) const;
+
+  // Starts bringing a row into cache; only a hint.
+  void prefetch(std::int64_t index) const;
+
+ private:
+  MatrixView<const float> atoms_;
+  int descriptor_;
+  std::size_t offset_bytes_;
+};
+
+}  // namespace headscan

@@ -1,0 +1,56 @@
+// Dictionaries packed for the certified int8 search: rotated into their principal axes, quantised, with rigorous
+// error norms. Packed once, kept on disk, memory-mapped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "headscan/views.hpp"
+
+namespace headscan {
+
+inline constexpr std::size_t kBlockAtoms = 64;
+
+// Layout of a packed dictionary of `rows` atoms of `width` values.
+//
+// An atom g becomes g' = g * rotation, whose axes go into four segments, strongest first. Values are quantised to
+// int8, those of the first two segments in steps of scale * 2^shift, the others in steps of scale. A block holds 64
+// atoms, four values of each at a time: codes (blocks, steps, 64, 4), stored as value + 128. Rows that fill the last
+// block are zero.
+inline constexpr std::size_t kSegments = 4;
+inline constexpr std::size_t kCoarseSegments = 2;
+
+struct PackedLayout {
+  std::size_t rows = 0, width = 0;
+  int shift = 0;
+  double largest_norm = 0;  // of the atoms
+
+  // The first axis of segment s; segment kSegments ends at the width. About 1/12, 1/6 and 1/3 of it, in fours.
+  std::size_t segment_start(std::size_t s) const {
+    constexpr std::size_t kShares[] = {0, 12, 6, 3};
+    if (s == kSegments) return width;
+    return s == 0 ? 0 : (width / kShares[s] + 3) / 4 * 4 < width ? (width / kShares[s] + 3) / 4 * 4 : width;
+  }
+  std::size_t segment_steps(std::size_t s) const { return (segment_start(s + 1) - segment_start(s) + 3) / 4; }
+  std::size_t blocks() const { return (rows + kBlockAtoms - 1) / kBlockAtoms; }
+  std::size_t steps() const { return (width + 3) / 4; }  // segments start on multiples of four
+  std::size_t block_bytes() const { return steps() * kBlockAtoms * 4; }
+};
+
+// Bounds of one atom against its packed form: |g' - codes| <= error, |g' from segment s + 1 on| <= beyond[s].
+template <class Byte, class Float>
+struct PackedViews : PackedLayout {
+  Float* rotation = nullptr;   // (width, width), orthonormal
+  Byte* codes = nullptr;       // (blocks, steps, 64, 4)
+  Float* scale = nullptr;      // (blocks * 64)
+  Float* error = nullptr;      // (blocks * 64)
+  Float* beyond = nullptr;     // (blocks, kSegments - 1, 64)
+};
+using PackedAtoms = PackedViews<const std::uint8_t, const float>;
+using PackedOutput = PackedViews<std::uint8_t, float>;
+
+// Fills codes, scale, error and beyond, and returns the shift and the largest norm, for layout and rotation as
+// given in `packed`. Throws std::invalid_argument on NaN, infinity and a rotation that is not orthonormal.
+PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads = 0);
+
+}  // namespace headscan
