@@ -125,12 +125,7 @@ def _open_clip_tower(visual: Any) -> VisionTower:
 
 def _check_block(block: Any, where: str) -> None:
     """Raise unless the block's path from values to output is linear and read here in full."""
-    from open_clip.transformer import (
-        Attention,
-        CustomResidualAttentionBlock,
-        LayerScale,
-        ResidualAttentionBlock,
-    )
+    from open_clip.transformer import CustomResidualAttentionBlock, LayerScale, ResidualAttentionBlock
     from torch import nn
 
     if type(block) not in (ResidualAttentionBlock, CustomResidualAttentionBlock):
@@ -147,7 +142,13 @@ def _check_block(block: Any, where: str) -> None:
         raise HeadscanError(
             f"{where} normalises the attention's output (scale_attn): a head's output is not linear"
         )
-    attention = block.attn
+    _check_attention(block.attn, where)
+
+
+def _check_attention(attention: Any, where: str) -> None:
+    from open_clip.transformer import Attention
+    from torch import nn
+
     if type(attention) is Attention:
         if not isinstance(attention.ln_inner, nn.Identity):
             raise HeadscanError(
