@@ -39,8 +39,8 @@ BatchView<T> batch_out(Array<T>& array) {
 
 inline void expect_dimensions(const py::array& array, py::ssize_t dimensions, const char* name) {
   if (array.ndim() != dimensions) {
-    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(dimensions) +
-                                " dimensions, got " + std::to_string(array.ndim()));
+    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(dimensions) + " dimensions, got " +
+                                std::to_string(array.ndim()));
   }
 }
 

@@ -97,7 +97,8 @@ py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, in
   layout.width = static_cast<std::size_t>(atoms.shape(1));
   expect_size(rotation, layout.width * layout.width, "rotation");
   const auto blocks = static_cast<py::ssize_t>(layout.blocks()), padded = blocks * py::ssize_t{kBlockAtoms};
-  Array<std::uint8_t> codes({blocks, static_cast<py::ssize_t>(layout.steps()), py::ssize_t{kBlockAtoms}, py::ssize_t{4}});
+  Array<std::uint8_t> codes(
+      {blocks, static_cast<py::ssize_t>(layout.steps()), py::ssize_t{kBlockAtoms}, py::ssize_t{4}});
   Array<float> scale(padded), error(padded), beyond(padded * py::ssize_t{kSegments - 1}), kept_rotation(rotation);
   const auto views =
       packed_views<std::uint8_t, float>(layout, kept_rotation.mutable_data(), codes.mutable_data(),

@@ -129,8 +129,9 @@ SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, c
   const PackedAtoms& packed = dictionary.packed;
   check(x.columns, dictionary.atoms, options);
   if (packed.rows != dictionary.atoms.rows || packed.width != dictionary.atoms.columns) {
-    throw std::invalid_argument("the packed form belongs to another dictionary: it has " + std::to_string(packed.rows) +
-                                " atoms of " + std::to_string(packed.width) + " values");
+    throw std::invalid_argument("the packed form belongs to another dictionary: it has " +
+                                std::to_string(packed.rows) + " atoms of " + std::to_string(packed.width) +
+                                " values");
   }
   constexpr std::size_t kKeptBytes = std::size_t{512} << 20;
   Pool pool(options.threads);
@@ -141,8 +142,9 @@ SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, c
   return run(x, rows, search, pool, size, codes, options);
 }
 
-#define HEADSCAN_INSTANTIATE(T)                                                                                \
-  template SearchCounters comp<T>(MatrixView<const T>, MatrixView<const float>, const CodeViews&, const CompOptions&); \
+#define HEADSCAN_INSTANTIATE(T)                                                                   \
+  template SearchCounters comp<T>(MatrixView<const T>, MatrixView<const float>, const CodeViews&, \
+                                  const CompOptions&);                                            \
   template SearchCounters comp<T>(MatrixView<const T>, const PackedDictionary&, const CodeViews&, const CompOptions&);
 HEADSCAN_INSTANTIATE(float)
 HEADSCAN_INSTANTIATE(double)

@@ -19,8 +19,8 @@ struct DenseKernels {
   void (*gram_f64)(const double* a, std::size_t rows, std::size_t ld, double* gram);
 
   // c (rows, ld) = a (rows, lda; first `inner` columns) * b (inner, ld).
-  void (*multiply_f64)(const double* a, std::size_t lda, const double* b, std::size_t rows,
-                       std::size_t inner, std::size_t ld, double* c);
+  void (*multiply_f64)(const double* a, std::size_t lda, const double* b, std::size_t rows, std::size_t inner,
+                       std::size_t ld, double* c);
 
   // The same in float32, ld a multiple of 16. Sums run over kSumLength products at a time, which bounds rounding.
   void (*multiply_f32)(const float* a, std::size_t lda, const float* b, std::size_t rows, std::size_t inner,
@@ -33,8 +33,8 @@ struct DenseKernels {
   // maxima[q] = max over atoms of <query q, atom>, float32, for queries (count, stride) padded with zeros
   // to a multiple of 16 and atoms (atom_count, width) as the caller holds them.
   void (*block_maxima_f32)(const float* queries, std::size_t query_count, std::size_t query_stride,
-                           const float* atoms, std::size_t atom_count, std::size_t atom_stride,
-                           std::size_t width, float* maxima, std::size_t maxima_stride);
+                           const float* atoms, std::size_t atom_count, std::size_t atom_stride, std::size_t width,
+                           float* maxima, std::size_t maxima_stride);
 
   // The deciding inner product of exact.hpp: the same bits on every instruction set.
   double (*exact_dot)(const float* atom, const double* query, std::size_t width);

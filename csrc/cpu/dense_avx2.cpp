@@ -3,5 +3,5 @@
 
 namespace headscan {
 const DenseKernels kDenseAvx2 = {"avx2",     gram_f64,         multiply_f64, multiply_f32,
-                                   jacobi_f64, block_maxima_f32, exact_dot};
+                                 jacobi_f64, block_maxima_f32, exact_dot};
 }  // namespace headscan

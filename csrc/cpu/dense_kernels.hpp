@@ -48,7 +48,7 @@ inline void tile(const T* a, std::size_t lda, const T* b, std::size_t ldb, std::
     const V b0 = load(b + p * ldb);
     const V b1 = two ? load(b + p * ldb + kLanes) : b0;
     for (std::size_t row = 0; row < kRows; ++row) {
-      const V value = V{} + (kTransposed ? a[p * lda + row] : a[row * lda + p]);
+      const V value = (kTransposed ? a[p * lda + row] : a[row * lda + p]) - V{};  // broadcast
       sum[row][0] = fma(value, b0, sum[row][0]);
       sum[row][1] = fma(value, b1, sum[row][1]);
     }
@@ -165,8 +165,8 @@ int jacobi_f64(double* a, double* v, std::size_t r, std::size_t ld) {
 
 // Scores of kQ queries against kA atoms, reduced to the maximum over the atoms.
 template <std::size_t kQ, std::size_t kA>
-inline void score_tile(const float* queries, std::size_t query_stride, const float* atoms,
-                       std::size_t atom_stride, std::size_t width, float* best) {
+inline void score_tile(const float* queries, std::size_t query_stride, const float* atoms, std::size_t atom_stride,
+                       std::size_t width, float* best) {
   f32v sum[kQ][kA] = {};
   std::size_t i = 0;
   for (; i + kWf <= width; i += kWf) {
@@ -190,9 +190,8 @@ inline void score_tile(const float* queries, std::size_t query_stride, const flo
 }
 
 template <std::size_t kQ>
-inline void score_rows(const float* queries, std::size_t query_stride, const float* atoms,
-                       std::size_t atom_count, std::size_t atom_stride, std::size_t width, float* maxima,
-                       std::size_t maxima_stride) {
+inline void score_rows(const float* queries, std::size_t query_stride, const float* atoms, std::size_t atom_count,
+                       std::size_t atom_stride, std::size_t width, float* maxima, std::size_t maxima_stride) {
   float best[kQ];
   std::fill(best, best + kQ, -std::numeric_limits<float>::infinity());
   std::size_t atom = 0;
@@ -205,9 +204,9 @@ inline void score_rows(const float* queries, std::size_t query_stride, const flo
   for (std::size_t m = 0; m < kQ; ++m) maxima[m * maxima_stride] = best[m];
 }
 
-void block_maxima_f32(const float* queries, std::size_t query_count, std::size_t query_stride,
-                      const float* atoms, std::size_t atom_count, std::size_t atom_stride,
-                      std::size_t width, float* maxima, std::size_t maxima_stride) {
+void block_maxima_f32(const float* queries, std::size_t query_count, std::size_t query_stride, const float* atoms,
+                      std::size_t atom_count, std::size_t atom_stride, std::size_t width, float* maxima,
+                      std::size_t maxima_stride) {
   std::size_t m = 0;
   for (; m + 4 <= query_count; m += 4) {
     score_rows<4>(queries + m * query_stride, query_stride, atoms, atom_count, atom_stride, width,
@@ -219,7 +218,9 @@ void block_maxima_f32(const float* queries, std::size_t query_count, std::size_t
   }
 }
 
-double exact_dot(const float* atom, const double* query, std::size_t width) { return headscan::dot(atom, query, width); }
+double exact_dot(const float* atom, const double* query, std::size_t width) {
+  return headscan::dot(atom, query, width);
+}
 
 }  // namespace
 }  // namespace headscan

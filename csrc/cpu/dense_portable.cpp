@@ -2,6 +2,6 @@
 #include "cpu/dense_kernels.hpp"
 
 namespace headscan {
-const DenseKernels kDensePortable = {"portable",     gram_f64,         multiply_f64, multiply_f32,
-                                   jacobi_f64, block_maxima_f32, exact_dot};
+const DenseKernels kDensePortable = {"portable", gram_f64,         multiply_f64, multiply_f32,
+                                     jacobi_f64, block_maxima_f32, exact_dot};
 }  // namespace headscan

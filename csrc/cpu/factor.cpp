@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 namespace headscan {
 namespace {
@@ -44,24 +46,28 @@ double frobenius(const std::vector<double>& values) {
   return std::sqrt(sum);
 }
 
-// q = a * inverse(U) with U from the Gram matrix of a. False where the condition number is past `limit`.
-bool cholesky_qr(const std::vector<double>& a, std::size_t rows, std::size_t rank, std::size_t ld, double limit,
-                 const DenseKernels& kernels, Basis& out) {
-  out.triangle.assign(ld * ld, 0.0);
+struct Cholesky {
+  std::vector<double> triangle, inverse;
+  double condition = std::numeric_limits<double>::infinity();  // upper bound, in the Frobenius norm
+};
+
+Cholesky gram_cholesky(const std::vector<double>& a, std::size_t rows, std::size_t rank, std::size_t ld,
+                       const DenseKernels& kernels) {
+  Cholesky out;
+  out.triangle.resize(ld * ld);
   kernels.gram_f64(a.data(), rows, ld, out.triangle.data());
-  if (!cholesky(out.triangle, rank, ld)) return false;
-  const auto inverse = inverse_upper(out.triangle, rank, ld);
-  const double condition = frobenius(out.triangle) * frobenius(inverse);
-  if (!(condition < limit)) return false;
-  out.q.resize(rows * ld);
-  kernels.multiply_f64(a.data(), ld, inverse.data(), rows, rank, ld, out.q.data());
-  return true;
+  if (!cholesky(out.triangle, rank, ld)) return out;
+  out.inverse = inverse_upper(out.triangle, rank, ld);
+  out.condition = frobenius(out.triangle) * frobenius(out.inverse);
+  return out;
 }
 
 // Householder QR on columns kept as contiguous rows of `t` (rank, rows).
 Basis householder_qr(const std::vector<double>& a, std::size_t rows, std::size_t rank, std::size_t ld) {
   Basis out;
-  out.q.assign(rows * ld, 0.0);
+  out.source.assign(rows * ld, 0.0);
+  out.map.assign(ld * ld, 0.0);
+  for (std::size_t j = 0; j < rank; ++j) out.map[j * ld + j] = 1;
   out.triangle.assign(ld * ld, 0.0);
   std::vector<double> t(rank * rows), tau(rank, 0.0);
   for (std::size_t i = 0; i < rows; ++i) {
@@ -99,24 +105,28 @@ Basis householder_qr(const std::vector<double>& a, std::size_t rows, std::size_t
     std::fill(column.begin(), column.end(), 0.0);
     column[j] = 1;
     for (std::size_t i = j + 1; i-- > 0;) reflect(i, column.data());
-    for (std::size_t i = 0; i < rows; ++i) out.q[i * ld + j] = column[i];
+    for (std::size_t i = 0; i < rows; ++i) out.source[i * ld + j] = column[i];
   }
   return out;
 }
 
 }  // namespace
 
-Basis orthonormal_basis(std::vector<double>& a, std::size_t rows, std::size_t rank, const DenseKernels& kernels) {
-  constexpr double kConditionLimit = 1e6;  // an order below where CholeskyQR2 loses orthogonality
+Basis orthonormal_basis(std::vector<double> a, std::size_t rows, std::size_t rank, double once_below,
+                        const DenseKernels& kernels) {
+  constexpr double kTwiceBelow = 1e6;  // an order below where CholeskyQR2 loses orthogonality
   const std::size_t ld = padded(rank);
-  Basis first, second;
-  if (cholesky_qr(a, rows, rank, ld, kConditionLimit, kernels, first) &&
-      cholesky_qr(first.q, rows, rank, ld, 2.0 * static_cast<double>(rank), kernels, second)) {
-    Basis out;
-    out.q = std::move(second.q);
-    out.triangle.resize(ld * ld);
-    kernels.multiply_f64(second.triangle.data(), ld, first.triangle.data(), ld, ld, ld, out.triangle.data());
-    return out;
+  Cholesky first = gram_cholesky(a, rows, rank, ld, kernels);
+  if (first.condition < once_below) return {std::move(a), std::move(first.inverse), std::move(first.triangle)};
+  if (first.condition < kTwiceBelow) {
+    std::vector<double> q(rows * ld);
+    kernels.multiply_f64(a.data(), ld, first.inverse.data(), rows, rank, ld, q.data());
+    Cholesky second = gram_cholesky(q, rows, rank, ld, kernels);
+    if (second.condition < 2.0 * static_cast<double>(rank)) {
+      std::vector<double> triangle(ld * ld);
+      kernels.multiply_f64(second.triangle.data(), ld, first.triangle.data(), ld, ld, ld, triangle.data());
+      return {std::move(q), std::move(second.inverse), std::move(triangle)};
+    }
   }
   return householder_qr(a, rows, rank, ld);
 }

@@ -8,15 +8,17 @@
 
 namespace headscan {
 
-// a = q * triangle, with q (rows, ld) orthonormal in its first `rank` columns and triangle (ld, ld) upper
-// triangular there. Padding columns are zero.
+// A factor (rows, ld) as (source * map) * triangle, where source * map is orthonormal in its first `rank` columns and
+// map and triangle (ld, ld) are upper triangular. Padding columns are zero.
 struct Basis {
-  std::vector<double> q, triangle;
+  std::vector<double> source, map, triangle;
 };
 
-// Cholesky of the Gram matrix, twice (CholeskyQR2, Fukaya et al. 2014), which is as orthogonal as Householder
-// up to a condition number of about 1e7; Householder QR where the factor is worse conditioned than that.
-// `a` (rows, ld) is scaled to at most 1 in magnitude and may be overwritten.
-Basis orthonormal_basis(std::vector<double>& a, std::size_t rows, std::size_t rank, const DenseKernels& kernels);
+// Cholesky of the Gram matrix, once where the condition number is below `once_below`, twice (CholeskyQR2, Fukaya et
+// al. 2014) where it is below 1e6, which is as orthogonal as Householder QR; that where it is higher. The
+// orthogonality of one Cholesky is about 1e-16 times the condition number squared. `a` (rows, ld) is scaled to at most
+// 1 in magnitude.
+Basis orthonormal_basis(std::vector<double> a, std::size_t rows, std::size_t rank, double once_below,
+                        const DenseKernels& kernels);
 
 }  // namespace headscan

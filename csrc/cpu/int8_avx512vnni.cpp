@@ -10,9 +10,9 @@ namespace headscan {
 namespace {
 
 #define HS_DOT(sums, atoms, query) "vpdpbusd %%zmm" #query ", %%zmm" #atoms ", %%zmm" #sums "\n\t"
-#define HS_QUERY(row, query, s0, s1, s2, s3)              \
-  "vpbroadcastd (%[" #row "],%[i],4), %%zmm" #query "\n\t" \
-  HS_DOT(s0, 0, query) HS_DOT(s1, 1, query) HS_DOT(s2, 2, query) HS_DOT(s3, 3, query)
+#define HS_QUERY(row, query, s0, s1, s2, s3)                                                         \
+  "vpbroadcastd (%[" #row "],%[i],4), %%zmm" #query "\n\t" HS_DOT(s0, 0, query) HS_DOT(s1, 1, query) \
+      HS_DOT(s2, 2, query) HS_DOT(s3, 3, query)
 #define HS_ZERO(s) "vpxord %%zmm" #s ", %%zmm" #s ", %%zmm" #s "\n\t"
 #define HS_ZERO4(a, b, c, d) HS_ZERO(a) HS_ZERO(b) HS_ZERO(c) HS_ZERO(d)
 #define HS_STORE(s, offset) "vmovdqu64 %%zmm" #s ", " #offset "(%[sums])\n\t"

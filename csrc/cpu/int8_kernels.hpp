@@ -32,7 +32,8 @@ std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, c
   const std::int32_t fine_offset = query.offset[2] + query.offset[3];
   i32x16 largest = {};
   for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
-    const i32x16 sum = ((read<i32x16>(coarse + i) + coarse_offset) << query.shift) + read<i32x16>(fine + i) + fine_offset;
+    const i32x16 sum =
+        ((read<i32x16>(coarse + i) + coarse_offset) << query.shift) + read<i32x16>(fine + i) + fine_offset;
     const f32x16 bound = upper_bound(sum, block, query, query.norm[kSegments - 1], i);
     const f32x16 positive = bound > 0.0F ? bound : f32x16{};
     const f32x16 capped = positive < 254.0F ? positive : f32x16{} + 254.0F;
@@ -55,8 +56,8 @@ std::uint64_t advance(std::int32_t* running, const std::int32_t* sums, std::size
     if (segment > 0) sum += read<i32x16>(running + i);
     std::memcpy(running + i, &sum, sizeof(sum));
     const i32x16 steps = __builtin_convertvector(read<u8x16>(kept + i), i32x16);
-    f32x16 bound = upper_bound(sum, block, query, query.norm[segment], i) +
-                   __builtin_convertvector(steps, f32x16) * query.kept;
+    f32x16 bound =
+        upper_bound(sum, block, query, query.norm[segment], i) + __builtin_convertvector(steps, f32x16) * query.kept;
     if (segment + 1 < kSegments) {
       bound += read<f32x16>(block.beyond + segment * kBlockAtoms + i) * query.beyond[segment];
     }

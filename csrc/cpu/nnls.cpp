@@ -16,9 +16,18 @@ void add_scaled(double* to, double factor, const double* from, std::size_t n) {
 }  // namespace
 
 Nnls::Nnls(std::size_t width, std::size_t capacity)
-    : width_(width), capacity_(capacity), target_(width), residual_(width), columns_(capacity * width),
-      basis_(capacity * width), triangle_(capacity * capacity), coefficients_(capacity), solution_(capacity),
-      projection_(capacity), is_active_(capacity), blocked_(capacity) {
+    : width_(width),
+      capacity_(capacity),
+      target_(width),
+      residual_(width),
+      columns_(capacity * width),
+      basis_(capacity * width),
+      triangle_(capacity * capacity),
+      coefficients_(capacity),
+      solution_(capacity),
+      projection_(capacity),
+      is_active_(capacity),
+      blocked_(capacity) {
   active_.reserve(capacity);
 }
 
@@ -94,8 +103,8 @@ void Nnls::update_residual() {
 
 // Lets the passive column with the steepest descent in; false when none descends.
 bool Nnls::enter_best() {
-  const double floor = 16 * std::numeric_limits<double>::epsilon() *
-                       std::sqrt(dot(target_.data(), target_.data(), width_));
+  const double floor =
+      16 * std::numeric_limits<double>::epsilon() * std::sqrt(dot(target_.data(), target_.data(), width_));
   for (;;) {
     std::size_t best = count_;
     double steepest = floor;

@@ -14,8 +14,8 @@ class Nnls {
  public:
   Nnls(std::size_t width, std::size_t capacity);
 
-  void reset(const double* target);    // (width)
-  void add(const float* atom);         // (width): becomes column count(), then everything is refitted
+  void reset(const double* target);  // (width)
+  void add(const float* atom);       // (width): becomes column count(), then everything is refitted
   std::size_t count() const { return count_; }
   const double* coefficients() const { return coefficients_.data(); }  // (count)
   const double* residual() const { return residual_.data(); }          // (width)

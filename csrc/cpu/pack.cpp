@@ -20,8 +20,11 @@ constexpr std::size_t kFloatLane = 16;
 class Packer {
  public:
   Packer(MatrixView<const float> atoms, const PackedOutput& packed)
-      : atoms_(atoms), out_(packed), kernels_(dense_kernels()),
-        ld_((atoms.columns + kFloatLane - 1) / kFloatLane * kFloatLane), rotation_(atoms.columns * ld_, 0.0F) {
+      : atoms_(atoms),
+        out_(packed),
+        kernels_(dense_kernels()),
+        ld_((atoms.columns + kFloatLane - 1) / kFloatLane * kFloatLane),
+        rotation_(atoms.columns * ld_, 0.0F) {
     for (std::size_t i = 0; i < atoms.columns; ++i) {
       std::copy_n(packed.rotation + i * atoms.columns, atoms.columns, &rotation_[i * ld_]);
     }
@@ -90,9 +93,9 @@ class Packer {
     double sum = 0;
     for (std::size_t i = 0; i < atoms_.columns; ++i) sum += std::pow(static_cast<double>(atoms_.row(row)[i]), 2);
     if (!(sum < 1e30)) {
-      throw std::invalid_argument("atoms must be finite unit rows; row " + std::to_string(row) +
-                                  (std::isfinite(sum) ? " is far too long: normalise the rows"
-                                                      : " holds NaN or infinity"));
+      throw std::invalid_argument(
+          "atoms must be finite unit rows; row " + std::to_string(row) +
+          (std::isfinite(sum) ? " is far too long: normalise the rows" : " holds NaN or infinity"));
     }
     return std::sqrt(sum);
   }

@@ -35,7 +35,8 @@ Quantised quantise(const float* values, const PackedLayout& layout, int shift, s
     for (std::size_t i = layout.segment_start(s); i < layout.segment_start(s + 1); ++i) {
       const float code = std::clamp(std::nearbyint(values[i] * inverse), -127.0F, 127.0F);
       codes[i] = static_cast<std::int8_t>(code);
-      const double value = static_cast<double>(values[i]), coded = static_cast<double>(code) * static_cast<double>(step);
+      const double value = static_cast<double>(values[i]),
+                   coded = static_cast<double>(code) * static_cast<double>(step);
       error += (value - coded) * (value - coded);
       norm += coded * coded;
       squares[s] += value * value;

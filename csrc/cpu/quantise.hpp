@@ -12,9 +12,9 @@ namespace headscan {
 double rotation_error(std::size_t width);
 
 struct Quantised {
-  float scale = 0;             // the step of the fine segments; that of the coarse ones is 2^shift times it
-  double error = 0;            // |values - codes|, rounded up
-  double norm[kSegments] = {};   // |codes| up to the end of each segment, in units of the values, rounded up
+  float scale = 0;                // the step of the fine segments; that of the coarse ones is 2^shift times it
+  double error = 0;               // |values - codes|, rounded up
+  double norm[kSegments] = {};    // |codes| up to the end of each segment, in units of the values, rounded up
   double beyond[kSegments] = {};  // |values| after the end of each segment, rounded up
 };
 

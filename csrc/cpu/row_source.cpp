@@ -19,8 +19,8 @@ const float* RowSource::fetch(std::int64_t index, float* buffer) const {
     const ssize_t got = ::pread(descriptor_, reinterpret_cast<char*>(buffer) + done, bytes - done, at);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
-      throw std::runtime_error("cannot read row " + std::to_string(index) + " of the dictionary: " +
-                               (got == 0 ? "the file is truncated" : std::strerror(errno)));
+      throw std::runtime_error("cannot read row " + std::to_string(index) +
+                               " of the dictionary: " + (got == 0 ? "the file is truncated" : std::strerror(errno)));
     }
     done += static_cast<std::size_t>(got);
   }

@@ -18,9 +18,9 @@ double checked_norm(const float* row, std::size_t width, std::size_t index) {
   for (std::size_t i = 0; i < width; ++i) sum += static_cast<double>(row[i]) * static_cast<double>(row[i]);
   constexpr double kLargest = 1e15;  // float32 products and sums stay finite below this
   if (!(sum < kLargest * kLargest)) {
-    throw std::invalid_argument("atoms must be finite unit rows; row " + std::to_string(index) +
-                                (std::isfinite(sum) ? " is far too long: normalise the rows"
-                                                    : " holds NaN or infinity"));
+    throw std::invalid_argument(
+        "atoms must be finite unit rows; row " + std::to_string(index) +
+        (std::isfinite(sum) ? " is far too long: normalise the rows" : " holds NaN or infinity"));
   }
   return std::sqrt(sum);
 }

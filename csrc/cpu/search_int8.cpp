@@ -14,9 +14,9 @@
 namespace headscan {
 namespace {
 
-constexpr std::size_t kChunk = 64;        // queries whose floors are compared at once
-constexpr std::size_t kPool = 32;         // atoms kept a query to know a good score at once
-constexpr double kFloatSlack = 4e-6;      // float32 rounding in the bounds, relative to |g| |q|
+constexpr std::size_t kChunk = 64;    // queries whose floors are compared at once
+constexpr std::size_t kPool = 32;     // atoms kept a query to know a good score at once
+constexpr double kFloatSlack = 4e-6;  // float32 rounding in the bounds, relative to |g| |q|
 
 float rounded_up(double value) { return static_cast<float>(value * (1 + 1e-6)); }
 float rounded_down(double value) { return static_cast<float>(value - std::abs(value) * 1e-6); }
@@ -91,9 +91,8 @@ void SearchInt8::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {
   if (anchoring) {
     pool.run(count, [&](std::size_t query, std::size_t) { set_anchor(panel, query); });
     anchor_pass(count, pool);
-    pool.run((count + kChunk - 1) / kChunk, [&](std::size_t chunk, std::size_t worker) {
-      anchor_candidates(panel, chunk, workers_[worker]);
-    });
+    pool.run((count + kChunk - 1) / kChunk,
+             [&](std::size_t chunk, std::size_t worker) { anchor_candidates(panel, chunk, workers_[worker]); });
   } else {
     std::fill(floors_.begin(), floors_.end(), std::uint8_t{255});
     pool.run(count, [&](std::size_t query, std::size_t worker) { set_move(panel, query, workers_[worker]); });
@@ -180,9 +179,8 @@ void SearchInt8::anchor_pass(std::size_t count, Pool& pool) {
       for (auto& query : queries) query += coarse_steps * 4;
       int8_.dot_tile(atoms + coarse_steps * kBlockAtoms * 4, queries, packed_.steps() - coarse_steps, fine);
       for (std::size_t q = 0; q < std::min(kGroupQueries, count - first); ++q) {
-        kept_maxima_[block * panel_size_ + first + q] =
-            int8_.keep_scores(coarse + q * kBlockAtoms, fine + q * kBlockAtoms, bounds, bounds_[first + q],
-                              kept(block, first + q));
+        kept_maxima_[block * panel_size_ + first + q] = int8_.keep_scores(
+            coarse + q * kBlockAtoms, fine + q * kBlockAtoms, bounds, bounds_[first + q], kept(block, first + q));
       }
       workers_[worker].multiply_adds += kGroupQueries * packed_.block_bytes();
     }

@@ -35,7 +35,7 @@ class SearchInt8 final : public Search {
   };
   struct Worker {
     std::vector<Candidate> candidates;
-    std::vector<std::uint32_t> counts;  // candidates a query, to stop lists that would grow with the dictionary
+    std::vector<std::uint32_t> counts;   // candidates a query, to stop lists that would grow with the dictionary
     std::vector<std::int32_t> running;   // (passing, 64) sums over the segments so far
     std::vector<std::uint32_t> passing;  // queries that a block still matters to
     std::vector<float> row;
@@ -43,7 +43,7 @@ class SearchInt8 final : public Search {
   };
   struct Anchor {
     double norm = 0, fine_square = 0;  // |u|, |u over the fine segments|^2
-    float step = 0;                               // score that one unit of the kept byte stands for
+    float step = 0;                    // score that one unit of the kept byte stands for
   };
 
   bool anchor_again(const Panel& panel) const;
@@ -72,16 +72,16 @@ class SearchInt8 final : public Search {
   const Int8Kernels& int8_;
   std::size_t panel_size_, ld_, code_bytes_, candidate_limit_;
   double rotation_error_;
-  std::vector<float> rotation_;                  // (width, ld)
-  std::vector<float> queries_, rotated_;         // (panel, ld)
-  std::vector<float> anchors_rotated_;           // (panel, ld)
-  std::vector<double> anchors_;                  // (panel, width)
+  std::vector<float> rotation_;           // (width, ld)
+  std::vector<float> queries_, rotated_;  // (panel, ld)
+  std::vector<float> anchors_rotated_;    // (panel, ld)
+  std::vector<double> anchors_;           // (panel, width)
   std::vector<Anchor> anchor_;
   std::vector<QueryBounds> bounds_;
-  std::vector<std::int8_t> codes_;               // (panel, code bytes)
+  std::vector<std::int8_t> codes_;                // (panel, code bytes)
   std::vector<std::uint8_t> kept_, kept_maxima_;  // (blocks, panel, 64), (blocks, panel)
-  std::vector<std::uint8_t> floors_;             // (panel): kept bytes below this cannot reach the best
-  std::vector<float> best_known_;                // (panel): a lower bound of the round's best, rounded down
+  std::vector<std::uint8_t> floors_;              // (panel): kept bytes below this cannot reach the best
+  std::vector<float> best_known_;                 // (panel): a lower bound of the round's best, rounded down
   std::vector<std::vector<std::int64_t>> pools_;  // the best atoms of earlier rounds, a query each
   std::vector<Worker> workers_;
   SearchCounters counters_;

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/dense.hpp"
@@ -37,9 +38,7 @@ double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool tra
   return largest;
 }
 
-double dot(const double* a, const double* b, std::size_t n) {
-  return std::inner_product(a, a + n, b, 0.0);
-}
+double dot(const double* a, const double* b, std::size_t n) { return std::inner_product(a, a + n, b, 0.0); }
 
 // Makes row i of `rows` (r, ld) a unit vector orthogonal to rows 0 .. i-1, which are orthonormal.
 void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {
@@ -66,8 +65,7 @@ struct CoreSvd {
   std::vector<double> sigma;  // (r), descending
 };
 
-CoreSvd core_svd(const Basis& left, const Basis& right, std::size_t r, std::size_t ld,
-                 const DenseKernels& kernels) {
+CoreSvd core_svd(const Basis& left, const Basis& right, std::size_t r, std::size_t ld, const DenseKernels& kernels) {
   // `a` holds the core transposed: its rows are the core's columns, which Jacobi makes orthogonal.
   std::vector<double> a(ld * ld, 0.0), rotations(ld * ld, 0.0), transposed(ld * ld, 0.0);
   for (std::size_t i = 0; i < ld; ++i) {
@@ -121,19 +119,24 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
   const std::size_t r = left.columns, ld = padded(r), d_left = left.rows, d_right = right.columns;
   std::vector<double> copy;
   const std::string place = " factor of matrix " + std::to_string(item);
+  // float32 output needs no better orthogonality than 1e-10, which one Cholesky gives up to this condition number.
+  const double once_below = sizeof(T) == sizeof(float) ? 1e3 : 0;
   double scale = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, copy);
-  const Basis left_basis = orthonormal_basis(copy, d_left, r, kernels);
+  const Basis left_basis = orthonormal_basis(std::move(copy), d_left, r, once_below, kernels);
   scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, copy);
-  const Basis right_basis = orthonormal_basis(copy, d_right, r, kernels);
+  const Basis right_basis = orthonormal_basis(std::move(copy), d_right, r, once_below, kernels);
   const CoreSvd core = core_svd(left_basis, right_basis, r, ld, kernels);
 
+  std::vector<double> mix(ld * ld);
   copy.resize(std::max(d_left, d_right) * ld);
-  kernels.multiply_f64(left_basis.q.data(), ld, core.u.data(), d_left, r, ld, copy.data());
+  kernels.multiply_f64(left_basis.map.data(), ld, core.u.data(), ld, r, ld, mix.data());
+  kernels.multiply_f64(left_basis.source.data(), ld, mix.data(), d_left, r, ld, copy.data());
   const auto signs = column_signs(copy, d_left, r, ld);
   for (std::size_t i = 0; i < d_left; ++i) {
     for (std::size_t j = 0; j < r; ++j) u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * copy[i * ld + j]);
   }
-  kernels.multiply_f64(right_basis.q.data(), ld, core.v.data(), d_right, r, ld, copy.data());
+  kernels.multiply_f64(right_basis.map.data(), ld, core.v.data(), ld, r, ld, mix.data());
+  kernels.multiply_f64(right_basis.source.data(), ld, mix.data(), d_right, r, ld, copy.data());
   for (std::size_t j = 0; j < r; ++j) {
     s.row(item)[j] = static_cast<T>(scale * core.sigma[j]);
     for (std::size_t i = 0; i < d_right; ++i) {
@@ -145,8 +148,8 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
 }  // namespace
 
 template <class T>
-void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s,
-                  BatchView<T> vh, const SvdOptions& options) {
+void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
+                  const SvdOptions& options) {
   const std::size_t r = left.columns;
   if (left.count != right.count || right.rows != r || r == 0 || r > left.rows || r > right.columns) {
     const auto shape = [](std::size_t n, std::size_t a, std::size_t b) {
@@ -160,8 +163,8 @@ void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T
   pool.run(left.count, [&](std::size_t item, std::size_t) { svd_one(left, right, u, s, vh, item); });
 }
 
-template void svd_factored<float>(BatchView<const float>, BatchView<const float>, BatchView<float>,
-                                  MatrixView<float>, BatchView<float>, const SvdOptions&);
+template void svd_factored<float>(BatchView<const float>, BatchView<const float>, BatchView<float>, MatrixView<float>,
+                                  BatchView<float>, const SvdOptions&);
 template void svd_factored<double>(BatchView<const double>, BatchView<const double>, BatchView<double>,
                                    MatrixView<double>, BatchView<double>, const SvdOptions&);
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#define CHECK(condition)                                                                             \
-  do {                                                                                               \
+#define CHECK(condition)                                                                                   \
+  do {                                                                                                     \
     if (!(condition)) throw std::runtime_error(__FILE__ ":" + std::to_string(__LINE__) + ": " #condition); \
   } while (false)
 

@@ -19,7 +19,8 @@ struct Codes {
 Codes encode(const std::vector<double>& x, const std::vector<float>& atoms, std::size_t width, const CompOptions& o) {
   const std::size_t n = x.size() / width, k = o.k;
   Codes codes{std::vector<std::int64_t>(n * k), std::vector<double>(n * k), std::vector<std::uint8_t>(n)};
-  const CodeViews views{{codes.indices.data(), n, k, k}, {codes.coefficients.data(), n, k, k}, codes.certified.data()};
+  const CodeViews views{
+      {codes.indices.data(), n, k, k}, {codes.coefficients.data(), n, k, k}, codes.certified.data()};
   headscan::comp<double>({x.data(), n, width, width}, {atoms.data(), atoms.size() / width, width, width}, views, o);
   return codes;
 }

@@ -18,8 +18,8 @@ struct CompOptions {
 
 // Where the codes go; callers own the memory.
 struct CodeViews {
-  MatrixView<std::int64_t> indices;  // (n, k) in the order of picking
-  MatrixView<double> coefficients;   // (n, k), >= 0
+  MatrixView<std::int64_t> indices;   // (n, k) in the order of picking
+  MatrixView<double> coefficients;    // (n, k), >= 0
   std::uint8_t* certified = nullptr;  // (n) 1: every pick is proven to be the float64 arg-max
 };
 

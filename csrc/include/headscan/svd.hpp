@@ -18,7 +18,7 @@ struct SvdOptions {
 // u and v have orthonormal columns even where the product has a lower rank than r.
 // Throws std::invalid_argument on shapes that do not fit and on NaN or infinity.
 template <class T>
-void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s,
-                  BatchView<T> vh, const SvdOptions& options = {});
+void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
+                  const SvdOptions& options = {});
 
 }  // namespace headscan
