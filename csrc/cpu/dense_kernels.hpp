@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
+#include <vector>
 #if HEADSCAN_W > 2
 #include <immintrin.h>
 #endif
@@ -129,37 +131,54 @@ inline void rotate(double* a, double* b, double c, double s, std::size_t ld) {
   }
 }
 
+// One round of disjoint pairs: their inner products, then their angles, then their rotations, so that the latency of
+// one pair hides behind the others. Returns whether any pair was rotated.
+bool rotate_pairs(double* a, double* v, const std::size_t* left, const std::size_t* right, std::size_t pairs,
+                  std::size_t ld, double tolerance, double* norms, double* work) {
+  double *products = work, *cosines = work + pairs, *sines = work + 2 * pairs;
+  for (std::size_t m = 0; m < pairs; ++m) products[m] = padded_dot(a + left[m] * ld, a + right[m] * ld, ld);
+  for (std::size_t m = 0; m < pairs; ++m) {
+    const double p = products[m], x = norms[left[m]], y = norms[right[m]];
+    const double zeta = (y - x) / (2 * p);
+    const double t = std::copysign(1.0, zeta) / (std::abs(zeta) + std::sqrt(1 + zeta * zeta));  // 0 where huge
+    const bool needed = std::abs(p) > tolerance * std::sqrt(x * y);
+    cosines[m] = needed ? 1 / std::sqrt(1 + t * t) : 1.0;
+    sines[m] = needed ? t * cosines[m] : 0.0;
+    products[m] = needed ? t * p : 0.0;
+  }
+  bool rotated = false;
+  for (std::size_t m = 0; m < pairs; ++m) {
+    if (sines[m] == 0) continue;
+    rotated = true;
+    rotate(a + left[m] * ld, a + right[m] * ld, cosines[m], sines[m], ld);
+    rotate(v + left[m] * ld, v + right[m] * ld, cosines[m], sines[m], ld);
+    norms[left[m]] = std::max(0.0, norms[left[m]] - products[m]);
+    norms[right[m]] += products[m];
+  }
+  return rotated;
+}
+
+// Pairs go round as in a tournament: row 0 stays, the others move on by one place a round (Brent and Luk 1985).
 int jacobi_f64(double* a, double* v, std::size_t r, std::size_t ld) {
   constexpr int kMaxSweeps = 60;
   const double tolerance = std::numeric_limits<double>::epsilon() * std::sqrt(static_cast<double>(r));
-  double* norms = new double[r];
+  const std::size_t players = r + r % 2, pairs = players / 2;  // row r, if it plays, is padding: zero, never rotated
+  std::vector<double> norms(players, 0.0), work(3 * pairs);
+  std::vector<std::size_t> seats(players), left(pairs), right(pairs);
+  std::iota(seats.begin(), seats.end(), std::size_t{0});
   int sweep = 0;
   for (bool rotated = true; rotated && sweep < kMaxSweeps; ++sweep) {
     rotated = false;
     for (std::size_t i = 0; i < r; ++i) norms[i] = padded_dot(a + i * ld, a + i * ld, ld);
-    for (std::size_t i = 0; i + 1 < r; ++i) {
-      // De Rijk's pivot: the longest remaining row first.
-      const std::size_t top = static_cast<std::size_t>(std::max_element(norms + i, norms + r) - norms);
-      if (top != i) {
-        std::swap_ranges(a + i * ld, a + (i + 1) * ld, a + top * ld);
-        std::swap_ranges(v + i * ld, v + (i + 1) * ld, v + top * ld);
-        std::swap(norms[i], norms[top]);
+    for (std::size_t round = 0; round + 1 < players; ++round) {
+      for (std::size_t m = 0; m < pairs; ++m) {
+        left[m] = std::min(seats[m], seats[players - 1 - m]);
+        right[m] = std::max(seats[m], seats[players - 1 - m]);
       }
-      for (std::size_t j = i + 1; j < r; ++j) {
-        const double p = padded_dot(a + i * ld, a + j * ld, ld);
-        if (!(std::abs(p) > tolerance * std::sqrt(norms[i] * norms[j]))) continue;
-        rotated = true;
-        const double zeta = (norms[j] - norms[i]) / (2 * p);
-        const double t = std::copysign(1.0, zeta) / (std::abs(zeta) + std::hypot(1.0, zeta));
-        const double c = 1 / std::sqrt(1 + t * t);
-        rotate(a + i * ld, a + j * ld, c, c * t, ld);
-        rotate(v + i * ld, v + j * ld, c, c * t, ld);
-        norms[i] = std::max(0.0, norms[i] - t * p);
-        norms[j] += t * p;
-      }
+      rotated |= rotate_pairs(a, v, left.data(), right.data(), pairs, ld, tolerance, norms.data(), work.data());
+      std::rotate(seats.begin() + 1, seats.end() - 1, seats.end());
     }
   }
-  delete[] norms;
   return sweep;
 }
 

@@ -63,16 +63,15 @@ Cholesky gram_cholesky(const std::vector<double>& a, std::size_t rows, std::size
 }
 
 // Householder QR on columns kept as contiguous rows of `t` (rank, rows).
-Basis householder_qr(const std::vector<double>& a, std::size_t rows, std::size_t rank, std::size_t ld) {
-  Basis out;
-  out.source.assign(rows * ld, 0.0);
+void householder_qr(std::size_t rows, std::size_t rank, std::size_t ld, Basis& out) {
   out.map.assign(ld * ld, 0.0);
   for (std::size_t j = 0; j < rank; ++j) out.map[j * ld + j] = 1;
   out.triangle.assign(ld * ld, 0.0);
   std::vector<double> t(rank * rows), tau(rank, 0.0);
   for (std::size_t i = 0; i < rows; ++i) {
-    for (std::size_t j = 0; j < rank; ++j) t[j * rows + i] = a[i * ld + j];
+    for (std::size_t j = 0; j < rank; ++j) t[j * rows + i] = out.source[i * ld + j];
   }
+  std::fill(out.source.begin(), out.source.end(), 0.0);
   const auto reflect = [&](std::size_t j, double* column) {  // column -= tau v (v . column), v = t[j] from row j
     const double* v = &t[j * rows];
     double product = column[j];
@@ -107,28 +106,32 @@ Basis householder_qr(const std::vector<double>& a, std::size_t rows, std::size_t
     for (std::size_t i = j + 1; i-- > 0;) reflect(i, column.data());
     for (std::size_t i = 0; i < rows; ++i) out.source[i * ld + j] = column[i];
   }
-  return out;
 }
 
 }  // namespace
 
-Basis orthonormal_basis(std::vector<double> a, std::size_t rows, std::size_t rank, double once_below,
-                        const DenseKernels& kernels) {
+void orthonormal_basis(std::size_t rows, std::size_t rank, double once_below, const DenseKernels& kernels, Basis& out) {
   constexpr double kTwiceBelow = 1e6;  // an order below where CholeskyQR2 loses orthogonality
   const std::size_t ld = padded(rank);
-  Cholesky first = gram_cholesky(a, rows, rank, ld, kernels);
-  if (first.condition < once_below) return {std::move(a), std::move(first.inverse), std::move(first.triangle)};
+  Cholesky first = gram_cholesky(out.source, rows, rank, ld, kernels);
+  if (first.condition < once_below) {
+    out.map = std::move(first.inverse);
+    out.triangle = std::move(first.triangle);
+    return;
+  }
   if (first.condition < kTwiceBelow) {
-    std::vector<double> q(rows * ld);
-    kernels.multiply_f64(a.data(), ld, first.inverse.data(), rows, rank, ld, q.data());
-    Cholesky second = gram_cholesky(q, rows, rank, ld, kernels);
+    out.scratch.resize(rows * ld);
+    kernels.multiply_f64(out.source.data(), ld, first.inverse.data(), rows, rank, ld, out.scratch.data());
+    Cholesky second = gram_cholesky(out.scratch, rows, rank, ld, kernels);
     if (second.condition < 2.0 * static_cast<double>(rank)) {
-      std::vector<double> triangle(ld * ld);
-      kernels.multiply_f64(second.triangle.data(), ld, first.triangle.data(), ld, ld, ld, triangle.data());
-      return {std::move(q), std::move(second.inverse), std::move(triangle)};
+      std::swap(out.source, out.scratch);
+      out.map = std::move(second.inverse);
+      out.triangle.resize(ld * ld);
+      kernels.multiply_f64(second.triangle.data(), ld, first.triangle.data(), ld, ld, ld, out.triangle.data());
+      return;
     }
   }
-  return householder_qr(a, rows, rank, ld);
+  householder_qr(rows, rank, ld, out);
 }
 
 }  // namespace headscan

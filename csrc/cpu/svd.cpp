@@ -17,22 +17,46 @@
 namespace headscan {
 namespace {
 
+// NaN or infinity if there is any. Sixteen running maxima, which a compiler turns into vectors.
+template <class T>
+double largest_magnitude(const T* values, std::size_t count) {
+  T largest[16] = {}, sum[16] = {};
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    for (std::size_t lane = 0; lane < 16; ++lane) {
+      const T magnitude = std::abs(values[i + lane]);
+      largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
+      sum[lane] += magnitude * 0;  // NaN from NaN and from infinity
+    }
+  }
+  for (; i < count; ++i) {
+    largest[0] = std::max(largest[0], std::abs(values[i]));
+    sum[0] += values[i] * 0;
+  }
+  return static_cast<double>(*std::max_element(largest, largest + 16) + std::accumulate(sum, sum + 16, T{0}));
+}
+
 // Copies a factor into float64 (rows, ld), transposed if asked, divided by its largest magnitude (returned).
 template <class T>
 double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool transposed, const std::string& name,
                    std::vector<double>& out) {
-  double largest = 0;
-  for (std::size_t i = 0; i < rows * rank; ++i) {
-    const double value = static_cast<double>(source[i]);
-    if (!std::isfinite(value)) throw std::invalid_argument(name + " holds NaN or infinity");
-    largest = std::max(largest, std::abs(value));
-  }
+  const double largest = largest_magnitude(source, rows * rank);
+  if (!std::isfinite(largest)) throw std::invalid_argument(name + " holds NaN or infinity");
   const double scale = largest > 0 ? 1 / largest : 1;
   const std::size_t ld = padded(rank);
   out.assign(rows * ld, 0.0);
-  for (std::size_t i = 0; i < rows; ++i) {
-    for (std::size_t j = 0; j < rank; ++j) {
-      out[i * ld + j] = scale * static_cast<double>(transposed ? source[j * rows + i] : source[i * rank + j]);
+  if (!transposed) {
+    for (std::size_t i = 0; i < rows; ++i) {
+      for (std::size_t j = 0; j < rank; ++j) out[i * ld + j] = scale * static_cast<double>(source[i * rank + j]);
+    }
+    return largest;
+  }
+  constexpr std::size_t kTile = 16;  // source rows at a time, so that their cache lines are used up
+  for (std::size_t j = 0; j < rank; j += kTile) {
+    for (std::size_t i = 0; i < rows; ++i) {
+      for (std::size_t c = j; c < std::min(rank, j + kTile); ++c) {
+        out[i * ld + c] = scale * static_cast<double>(source[c * rows + i]);
+      }
     }
   }
   return largest;
@@ -112,35 +136,47 @@ std::vector<double> column_signs(const std::vector<double>& u, std::size_t rows,
   return extreme;
 }
 
+struct Workspace {
+  Basis left, right;
+  std::vector<double> mix, vectors;
+};
+
+// vectors (rows, ld) = the basis times columns of the core's singular vectors.
+void expand(const Basis& basis, const std::vector<double>& core, std::size_t rows, std::size_t r, std::size_t ld,
+            const DenseKernels& kernels, Workspace& work) {
+  work.mix.resize(ld * ld);
+  work.vectors.resize(rows * ld);
+  kernels.multiply_f64(basis.map.data(), ld, core.data(), ld, r, ld, work.mix.data());
+  kernels.multiply_f64(basis.source.data(), ld, work.mix.data(), rows, r, ld, work.vectors.data());
+}
+
 template <class T>
 void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
-             std::size_t item) {
+             std::size_t item, Workspace& work) {
   const DenseKernels& kernels = dense_kernels();
   const std::size_t r = left.columns, ld = padded(r), d_left = left.rows, d_right = right.columns;
-  std::vector<double> copy;
   const std::string place = " factor of matrix " + std::to_string(item);
   // float32 output needs no better orthogonality than 1e-10, which one Cholesky gives up to this condition number.
   const double once_below = sizeof(T) == sizeof(float) ? 1e3 : 0;
-  double scale = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, copy);
-  const Basis left_basis = orthonormal_basis(std::move(copy), d_left, r, once_below, kernels);
-  scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, copy);
-  const Basis right_basis = orthonormal_basis(std::move(copy), d_right, r, once_below, kernels);
-  const CoreSvd core = core_svd(left_basis, right_basis, r, ld, kernels);
+  double scale = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, work.left.source);
+  orthonormal_basis(d_left, r, once_below, kernels, work.left);
+  scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, work.right.source);
+  orthonormal_basis(d_right, r, once_below, kernels, work.right);
+  const CoreSvd core = core_svd(work.left, work.right, r, ld, kernels);
 
-  std::vector<double> mix(ld * ld);
-  copy.resize(std::max(d_left, d_right) * ld);
-  kernels.multiply_f64(left_basis.map.data(), ld, core.u.data(), ld, r, ld, mix.data());
-  kernels.multiply_f64(left_basis.source.data(), ld, mix.data(), d_left, r, ld, copy.data());
-  const auto signs = column_signs(copy, d_left, r, ld);
+  expand(work.left, core.u, d_left, r, ld, kernels, work);
+  const auto signs = column_signs(work.vectors, d_left, r, ld);
   for (std::size_t i = 0; i < d_left; ++i) {
-    for (std::size_t j = 0; j < r; ++j) u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * copy[i * ld + j]);
+    for (std::size_t j = 0; j < r; ++j) u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * work.vectors[i * ld + j]);
   }
-  kernels.multiply_f64(right_basis.map.data(), ld, core.v.data(), ld, r, ld, mix.data());
-  kernels.multiply_f64(right_basis.source.data(), ld, mix.data(), d_right, r, ld, copy.data());
-  for (std::size_t j = 0; j < r; ++j) {
-    s.row(item)[j] = static_cast<T>(scale * core.sigma[j]);
+  for (std::size_t j = 0; j < r; ++j) s.row(item)[j] = static_cast<T>(scale * core.sigma[j]);
+  expand(work.right, core.v, d_right, r, ld, kernels, work);
+  constexpr std::size_t kTile = 16;
+  for (std::size_t j = 0; j < r; j += kTile) {
     for (std::size_t i = 0; i < d_right; ++i) {
-      vh.matrix(item)[j * d_right + i] = static_cast<T>(signs[j] * copy[i * ld + j]);
+      for (std::size_t c = j; c < std::min(r, j + kTile); ++c) {
+        vh.matrix(item)[c * d_right + i] = static_cast<T>(signs[c] * work.vectors[i * ld + c]);
+      }
     }
   }
 }
@@ -160,7 +196,10 @@ void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T
                                 shape(right.count, right.rows, right.columns));
   }
   Pool pool(options.threads);
-  pool.run(left.count, [&](std::size_t item, std::size_t) { svd_one(left, right, u, s, vh, item); });
+  std::vector<Workspace> work(pool.workers());
+  pool.run(left.count, [&](std::size_t item, std::size_t worker) {
+    svd_one(left, right, u, s, vh, item, work[worker]);
+  });
 }
 
 template void svd_factored<float>(BatchView<const float>, BatchView<const float>, BatchView<float>, MatrixView<float>,
