@@ -81,9 +81,7 @@ def write_bundle(folder, module, *, config=None, image_mean=None):
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": config or TINY, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file(
-        {k: v.contiguous() for k, v in module.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "open_clip_model.safetensors")
     if image_mean is not None:
         save_numpy({"image_mean": image_mean}, folder / "image_mean.safetensors")
     return folder

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import headscan as hs
 import numpy as np
 import pytest
 import torch
-from headscan import _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import headscan as hs
+from headscan import _core
 from reference import comp_reference, unit_rows
 
 REAL_CLIP = Path(__file__).parents[1].parent / "shared" / "data" / "real_clip" / "openai_vit_b32_text.npz"

@@ -21,12 +21,28 @@ def run(*command):
 def test_find_package(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{CMAKE.parent}{os.pathsep}{os.environ['PATH']}")
     generator = ["-G", "Ninja"]
-    run(CMAKE, "-S", ROOT, "-B", tmp_path / "build", *generator, "-DHEADSCAN_BUILD_PYTHON=OFF",
-        "-DHEADSCAN_BUILD_TESTS=ON", "-DHEADSCAN_WARNINGS_AS_ERRORS=ON")
+    run(
+        CMAKE,
+        "-S",
+        ROOT,
+        "-B",
+        tmp_path / "build",
+        *generator,
+        "-DHEADSCAN_BUILD_PYTHON=OFF",
+        "-DHEADSCAN_BUILD_TESTS=ON",
+        "-DHEADSCAN_WARNINGS_AS_ERRORS=ON",
+    )
     run(CMAKE, "--build", tmp_path / "build")
     run(CMAKE.with_name("ctest"), "--test-dir", tmp_path / "build", "--output-on-failure")
     run(CMAKE, "--install", tmp_path / "build", "--component", "cpp", "--prefix", tmp_path / "prefix")
-    run(CMAKE, "-S", ROOT / "tests" / "cpp" / "consumer", "-B", tmp_path / "consumer", *generator,
-        f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}")
+    run(
+        CMAKE,
+        "-S",
+        ROOT / "tests" / "cpp" / "consumer",
+        "-B",
+        tmp_path / "consumer",
+        *generator,
+        f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}",
+    )
     run(CMAKE, "--build", tmp_path / "consumer")
     assert run(tmp_path / "consumer" / "consumer").split() == ["1", "0.5", "1"]

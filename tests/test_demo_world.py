@@ -19,9 +19,7 @@ _FOLDER = Path(os.environ.get("HEADSCAN_DEMO_IMAGES", _ROOT.parent / "shared" / 
 def world() -> Iterator[ModuleType]:
     pytest.importorskip("PIL", reason="pillow draws the demo world and is not installed")
     if not (_FOLDER / "emoji.npz").is_file():
-        pytest.skip(
-            f"no packed pictures in {_FOLDER}: set HEADSCAN_DEMO_IMAGES (tools/demo_model/pack_images.py)"
-        )
+        pytest.skip(f"no packed pictures in {_FOLDER}: set HEADSCAN_DEMO_IMAGES (tools/demo_model/pack_images.py)")
     tools = str(_ROOT / "tools" / "demo_model")
     sys.path.insert(0, tools)
     try:

@@ -49,9 +49,7 @@ def test_an_architecture_with_a_checkpoint_file(tmp_path, module, tiny_architect
 
 
 def test_random_weights_must_be_asked_for_and_are_always_the_same(tiny_architecture):
-    with pytest.raises(
-        hs.HeadscanError, match="say which weights with pretrained: a checkpoint file, or 'random'"
-    ):
+    with pytest.raises(hs.HeadscanError, match="say which weights with pretrained: a checkpoint file, or 'random'"):
         hs.load_model(tiny_architecture)
     before = torch.random.get_rng_state()
     first = hs.load_model(tiny_architecture, pretrained="random")

@@ -20,9 +20,7 @@ from reference import comp_reference
 def reference_scan(model, dictionary, *, layers, k, coherence):
     """Explain both sides and poles of every direction, plainly; rows ordered as in `Scan.table`."""
     rows = []
-    weights = {
-        name: value.detach().double().numpy() for name, value in model.module.visual.state_dict().items()
-    }
+    weights = {name: value.detach().double().numpy() for name, value in model.module.visual.state_dict().items()}
     for layer in layers:
         for head in range(model.heads):
             u, sigma, vh = reference_svd(weights, layer=layer, head=head, rank=model.rank)
@@ -132,9 +130,7 @@ def test_batches_and_threads_change_nothing(model, dictionary, monkeypatch):
         monkeypatch.setattr(sys.modules["headscan.scan"], "_BATCH", size)
         parts = hs.scan(model, dictionary, sides=("write", "read"), threads=1).table()
         np.testing.assert_array_equal(parts.filter(like="atom_"), whole.filter(like="atom_"))
-        np.testing.assert_allclose(
-            parts.filter(like="coefficient_"), whole.filter(like="coefficient_"), atol=1e-12
-        )
+        np.testing.assert_allclose(parts.filter(like="coefficient_"), whole.filter(like="coefficient_"), atol=1e-12)
 
 
 def test_unfolded_weights_are_scanned_as_they_are(model, dictionary):

@@ -1,9 +1,10 @@
 """svd_factored against numpy.linalg.svd of the product."""
 
-import headscan as hs
 import numpy as np
 import pytest
 import torch
+
+import headscan as hs
 from headscan import _core
 
 
@@ -28,7 +29,9 @@ def check(left, right, tolerance):
     assert u.dtype == s.dtype == vh.dtype == left.dtype
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 9), (7, 7, 7), (8, 8, 20), (33, 9, 12), (100, 16, 64), (65, 17, 31)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 2, 9), (7, 7, 7), (8, 8, 20), (33, 9, 12), (100, 16, 64), (65, 17, 31)]
+)
 def test_shapes(isa, shape):
     d, r, e = shape
     rng = np.random.default_rng(d)

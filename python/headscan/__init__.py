@@ -26,8 +26,9 @@ from headscan.explain import Explanations, explain_directions
 from headscan.heads import VOFactors, vo_factors
 from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
+from headscan.pack import PackedAtoms, load_packed, pack
 from headscan.scan import Scan, load_scan, scan
-from headscan.svd import svd_factored
+from headscan.svd import RandomizedSVD, randomized_svd, svd_factored
 
 try:
     __version__ = _version("headscan")
@@ -40,6 +41,8 @@ __all__ = [
     "HeadscanError",
     "JointMap",
     "Model",
+    "PackedAtoms",
+    "RandomizedSVD",
     "Scan",
     "SparseCodes",
     "VOFactors",
@@ -49,7 +52,10 @@ __all__ = [
     "joint_map",
     "load_dictionary",
     "load_model",
+    "load_packed",
     "load_scan",
+    "pack",
+    "randomized_svd",
     "scan",
     "svd_factored",
     "vo_factors",

@@ -28,12 +28,13 @@ def as_floating(value: Any, name: str) -> npt.NDArray[Any]:
         value = value.detach()
         array = value.float().numpy() if value.element_size() < 4 and value.is_floating_point() else value.numpy()
     elif isinstance(value, np.ndarray):
-        array = value
+        array = value  # a memory map stays one
     else:
         raise TypeError(f"{name} must be a NumPy array or a torch tensor, got {type(value).__name__}")
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
-    return array
+    result: npt.NDArray[Any] = array
+    return result
 
 
 def like(result: npt.NDArray[Any], example: Any) -> Any:

@@ -60,17 +60,11 @@ def take_module(module: Any, *, pretrained: str | Path | None, device: str | Non
     """Accept an open_clip model in memory, without changing or moving it."""
     from torch import nn
 
-    if (
-        not isinstance(module, nn.Module)
-        or not hasattr(module, "visual")
-        or not hasattr(module, "encode_text")
-    ):
+    if not isinstance(module, nn.Module) or not hasattr(module, "visual") or not hasattr(module, "encode_text"):
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         raise HeadscanError(f"a model must be a name or an open_clip CLIP model, not a {kind}")
     if pretrained is not None:
-        raise HeadscanError(
-            "pretrained belongs to an architecture name: a model in memory has its weights already"
-        )
+        raise HeadscanError("pretrained belongs to an architecture name: a model in memory has its weights already")
     first = next(module.parameters(), None)
     if first is None or first.is_meta:
         raise HeadscanError("the model in memory has no weights (it is on the meta device or empty)")
@@ -188,9 +182,7 @@ def _check_offline(config: dict[str, Any]) -> None:
         return
     cached = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
     if not cached.is_file():
-        raise HeadscanError(
-            f"HF_HUB_OFFLINE is set and {cached} is absent: download {url} there, or go online"
-        )
+        raise HeadscanError(f"HF_HUB_OFFLINE is set and {cached} is absent: download {url} there, or go online")
 
 
 def _offline() -> bool:
@@ -199,9 +191,7 @@ def _offline() -> bool:
 
 def _offline_note() -> str:
     if _offline():
-        return (
-            " (HF_HUB_OFFLINE is set: only the local cache was searched; unset it, or pass a checkpoint file)"
-        )
+        return " (HF_HUB_OFFLINE is set: only the local cache was searched; unset it, or pass a checkpoint file)"
     return " (looked in the local cache, then online: check the connection, or pass a downloaded checkpoint)"
 
 
@@ -216,9 +206,7 @@ def _unknown_model(name: str, known: list[str]) -> str:
     names = {model.lower(): model for model in [DEMO, *known]}
     near = [names[match] for match in difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.5)]
     hint = (
-        f"did you mean {', '.join(near)}?"
-        if near
-        else "'demo', hf-hub:org/repo and local-dir:path also name models"
+        f"did you mean {', '.join(near)}?" if near else "'demo', hf-hub:org/repo and local-dir:path also name models"
     )
     return f"there is no model {name!r}: {hint}"
 

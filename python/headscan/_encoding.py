@@ -49,9 +49,7 @@ def encode_concepts(
     with progress_bar("encoding concepts", total=len(texts), unit="texts", show=progress) as advance:
         for start in range(0, len(texts), _WINDOW):
             window = texts[start : start + _WINDOW]
-            tokens = tokenize(
-                model.module, model.tokenizer, [template.replace("{}", text) for text in window]
-            )
+            tokens = tokenize(model.module, model.tokenizer, [template.replace("{}", text) for text in window])
             rows = _first_of_each(tokens, seen)
             chosen = tokens.select(rows)
             truncated += _count_full(chosen)
@@ -61,9 +59,7 @@ def encode_concepts(
             kept.extend(window[row] for row in rows)
             advance(len(window) - len(rows))
     if len(kept) < 2:
-        raise HeadscanError(
-            "the concepts are all the same to the model's tokenizer: a dictionary needs at least two"
-        )
+        raise HeadscanError("the concepts are all the same to the model's tokenizer: a dictionary needs at least two")
     atoms = embeddings[: len(kept)]
     unusable = np.flatnonzero(~(np.isfinite(atoms).all(axis=1) & atoms.any(axis=1)))
     if unusable.size:
@@ -74,9 +70,7 @@ def encode_concepts(
     return Encoded(texts=tuple(kept), atoms=atoms, mean=mean, truncated=truncated)
 
 
-def _encode(
-    model: Model, tokens: Tokens, *, batch_size: int, advance: Callable[[int], None]
-) -> NDArray[np.float32]:
+def _encode(model: Model, tokens: Tokens, *, batch_size: int, advance: Callable[[int], None]) -> NDArray[np.float32]:
     if len(tokens.lengths) == 0:
         return np.empty((0, model.joint_dim), dtype=np.float32)
     import torch
@@ -132,9 +126,7 @@ def centre(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         centred = _unit(embeddings[rows]) - mean
         lengths = np.linalg.norm(centred, axis=1, keepdims=True)
         if lengths.min() <= _SAME:
-            raise HeadscanError(
-                "the text tower gives every concept the same embedding: centring leaves nothing"
-            )
+            raise HeadscanError("the text tower gives every concept the same embedding: centring leaves nothing")
         embeddings[rows] = centred / lengths
     return np.asarray(mean, dtype=np.float64)
 

@@ -80,9 +80,7 @@ def _prepare_streams() -> None:
 def _parser() -> argparse.ArgumentParser:
     from headscan import __version__
 
-    parser = _Parser(
-        prog="headscan", description="Explain the attention heads of CLIP models from their weights."
-    )
+    parser = _Parser(prog="headscan", description="Explain the attention heads of CLIP models from their weights.")
     parser.add_argument("--version", action="version", version=f"headscan {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_scan(commands)
@@ -105,9 +103,7 @@ def _add_scan(commands: argparse._SubParsersAction[_Parser]) -> None:
         epilog=_SCAN_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    scan.add_argument(
-        "model", metavar="MODEL", help="demo, an open_clip name, hf-hub:org/repo, local-dir:path"
-    )
+    scan.add_argument("model", metavar="MODEL", help="demo, an open_clip name, hf-hub:org/repo, local-dir:path")
     table = "explanations.parquet and manifest.json"
     scan.add_argument("--out", metavar="DIR", type=_folder, required=True, help=f"folder for {table}")
     _add_sources(scan)
@@ -119,16 +115,12 @@ def _add_sources(scan: argparse.ArgumentParser) -> None:
     add = scan.add_argument_group("model and dictionary").add_argument
     add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
     add("--image-mean", metavar="FILE", type=Path, help="mean image embedding, .safetensors or .npy")
-    add(
-        "--batch-size", metavar="N", type=_at_least(int, 1), default=256, help="texts encoded at a time (256)"
-    )
+    add("--batch-size", metavar="N", type=_at_least(int, 1), default=256, help="texts encoded at a time (256)")
     add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
     lists = "demo, wordnet, a text file with one concept a line, or a saved folder"
     default = "demo for the demo model, else wordnet"
     add("--dictionary", metavar="NAME|FILE|DIR", help=f"{lists} (default: {default})")
-    add(
-        "--template", metavar="TEXT", help="text with {} for the concept, 'a photo of a {}' say (default: {})"
-    )
+    add("--template", metavar="TEXT", help="text with {} for the concept, 'a photo of a {}' say (default: {})")
 
 
 def _add_choices(scan: argparse.ArgumentParser) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass, field
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headscan import _core
 from headscan._arrays import as_floating, like
-from headscan.pack import PackedAtoms
+from headscan.pack import PackedAtoms, pack
 
 
 @dataclass(frozen=True)
@@ -63,15 +59,16 @@ def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int
 
     Each round picks ``argmax_i <g_i, residual> + coherence / |S| * sum_{j in S} <g_i, g_j>`` over the atoms not
     picked yet (signed maximum, ties to the lowest index) and refits all coefficients by non-negative least
-    squares. ``coherence=0`` is NNOMP. Picks are exact: scores come from a float32 pass with a rigorous rounding
-    bound, and whatever the bound cannot rule out is rescored in float64.
+    squares. ``coherence=0`` is NNOMP. Picks are exact: int8 scores with rigorous error bounds narrow a packed
+    dictionary down, float32 scores with a rounding bound a plain array, and float64 decides among what is left.
 
     Parameters
     ----------
     x : array, shape (n, d), float32 or float64
         Queries; NumPy array or torch CPU tensor.
-    atoms : array, shape (M, d), float32
-        The dictionary: unit rows (zero rows are allowed).
+    atoms : PackedAtoms, or array, shape (M, d), float32
+        The dictionary from `pack`, or its unit rows (zero rows are allowed), which are packed in passing where
+        there are queries enough for that to pay.
     k : int
         Atoms a code, 1 to M.
     coherence : float
@@ -100,27 +97,20 @@ def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int
         dictionary = as_floating(atoms, "atoms")
         if dictionary.dtype != np.float32:
             raise TypeError(f"atoms must be float32, got {dictionary.dtype}")
+        if queries.ndim == dictionary.ndim == 2 and _worth_packing(len(queries) * k, *dictionary.shape):
+            return comp(x, pack(dictionary, threads=threads), k=k, coherence=coherence, threads=threads)
         found = _core.comp(queries, np.ascontiguousarray(dictionary), int(k), float(coherence), int(threads))
     indices, coefficients, certified, *counters = found
-    return SparseCodes(
-        like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters)
-    )
+    return SparseCodes(like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters))
+
+
+def _worth_packing(searches: int, rows: int, width: int) -> bool:
+    """Whether packing in passing pays: rotating rows costs `width` float32 passes, each search saves about one."""
+    return rows >= 1024 and searches >= 2 * width
 
 
 def _comp_packed(queries: Any, packed: PackedAtoms, k: int, coherence: float, threads: int) -> Any:
     arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
-    with _row_file(packed.atoms) as (descriptor, offset):
-        return _core.comp_packed(
-            queries, packed.atoms, packed.layout, *arrays, descriptor, offset, int(k), float(coherence), int(threads)
-        )
-
-
-@contextmanager
-def _row_file(atoms: Any) -> Iterator[tuple[int, int]]:
-    """File descriptor and offset of a memory map's first row; -1 and 0 for an array in memory."""
-    base = atoms.base if isinstance(atoms, np.memmap) else None
-    if not isinstance(base, mmap.mmap):  # a slice of a map does not know where in the file it starts
-        yield -1, 0
-        return
-    with Path(atoms.filename).open("rb") as file:
-        yield file.fileno(), atoms.offset
+    return _core.comp_packed(
+        queries, packed.atoms, packed.layout, *arrays, *packed.row_source, int(k), float(coherence), int(threads)
+    )

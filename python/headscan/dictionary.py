@@ -16,6 +16,7 @@ import numpy as np
 from headscan import _files
 from headscan._encoding import Encoded, encode_concepts
 from headscan.errors import HeadscanError
+from headscan.pack import PackedAtoms, load_packed, pack
 from headscan.vocabulary import PACKAGED, Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Dictionary", "load_dictionary"]
 
 _log = logging.getLogger(__name__)
-_KIND, _FORMAT_VERSION = "headscan-dictionary", 1
-_MANIFEST, _DATA = "manifest.json", "dictionary.safetensors"
+_KIND, _FORMAT_VERSION = "headscan-dictionary", 2
+_MANIFEST, _DATA, _PACKED = "manifest.json", "dictionary.safetensors", "packed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,11 @@ class Dictionary:
         return len(self.texts)
 
     @cached_property
+    def packed(self) -> PackedAtoms:
+        """The atoms packed for `comp`: as saved with the dictionary, else packed now."""
+        return pack(np.ascontiguousarray(self.atoms))
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 over texts, atoms and mean."""
         digest = hashlib.sha256(_joined(self.texts))
@@ -78,7 +84,7 @@ class Dictionary:
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the dictionary as a folder of manifest.json and dictionary.safetensors; return its path.
+        """Write the dictionary as a folder of texts, atoms, their packed form and manifests; return its path.
 
         A dictionary already there is replaced; the folder is written aside and then renamed.
 
@@ -88,9 +94,7 @@ class Dictionary:
             If `folder` holds something else, or cannot be written.
         """
         target = Path(folder).expanduser().resolve()
-        if target.exists() and not (
-            target.is_dir() and (not any(target.iterdir()) or (target / _DATA).is_file())
-        ):
+        if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / _DATA).is_file())):
             raise HeadscanError(f"{target} exists and is not a saved dictionary: choose another folder")
         _files.check_writable(target.parent)
         self._write(target)
@@ -101,7 +105,6 @@ class Dictionary:
         from safetensors.numpy import save_file
 
         arrays: dict[str, NDArray[Any]] = {
-            "atoms": np.ascontiguousarray(self.atoms),
             "mean": np.ascontiguousarray(self.mean),
             "texts": np.frombuffer(_joined(self.texts), dtype=np.uint8),  # UTF-8, one a line
         }
@@ -117,6 +120,8 @@ class Dictionary:
         try:
             with _files.folder_aside(target) as aside:
                 save_file(arrays, aside / _DATA)
+                (aside / _PACKED).mkdir()
+                self.packed.write_to(aside / _PACKED)
                 _files.write_manifest(aside / _MANIFEST, manifest)
         except (OSError, SafetensorError) as error:  # a full disk is either, depending on which file meets it
             raise HeadscanError(f"cannot write the dictionary to {target}: {error}") from error
@@ -183,9 +188,7 @@ def load_dictionary(
         found = _from_cache(entry, vocabulary, model=model)
         if found is not None:
             return found
-    encoded = encode_concepts(
-        model, vocabulary.texts, template=template, batch_size=batch_size, progress=progress
-    )
+    encoded = encode_concepts(model, vocabulary.texts, template=template, batch_size=batch_size, progress=progress)
     dictionary = _assemble(vocabulary, encoded, template=template, text_hash=model.text_hash)
     if entry is not None:
         _to_cache(dictionary, entry)
@@ -226,9 +229,7 @@ def _checked_template(template: str | None) -> str:
 def _check_size(concepts: int, source: str, at_least: int) -> None:
     if concepts < max(at_least, 2):
         reason = f"{at_least} are needed" if at_least > 2 else "centring leaves nothing of a single one"
-        raise HeadscanError(
-            f"the dictionary {source} has {concepts} concept{'s' * (concepts != 1)}: {reason}"
-        )
+        raise HeadscanError(f"the dictionary {source} has {concepts} concept{'s' * (concepts != 1)}: {reason}")
 
 
 def _joined(texts: Sequence[str]) -> bytes:
@@ -253,7 +254,9 @@ def _from_cache(entry: Path, vocabulary: Vocabulary, *, model: Model) -> Diction
         "blank": vocabulary.blank,
         "repeated": vocabulary.repeated,
     }
-    return replace(found, **counts)  # the same texts may come from another file
+    same = replace(found, **counts)  # the same texts may come from another file
+    vars(same)["packed"] = found.packed
+    return same
 
 
 def _to_cache(dictionary: Dictionary, entry: Path) -> None:
@@ -271,9 +274,7 @@ def _load_saved(folder: Path, *, model: Model, template: str | None, at_least: i
             f"than that of {model.name} ({model.text_hash[:12]}): encode its list again"
         )
     if template is not None and template != dictionary.template:
-        raise HeadscanError(
-            f"the dictionary in {folder} was encoded with the template {dictionary.template!r}"
-        )
+        raise HeadscanError(f"the dictionary in {folder} was encoded with the template {dictionary.template!r}")
     _check_size(len(dictionary), str(folder), at_least)
     return dictionary
 
@@ -288,7 +289,9 @@ def _read(folder: Path) -> Dictionary:
         arrays: dict[str, Any] = load_file(folder / _DATA)
         texts = tuple(arrays["texts"].tobytes().decode("utf-8").split("\n"))
         recorded = {name: manifest[name] for name in _RECORDED}
-        dictionary = Dictionary(texts=texts, atoms=arrays["atoms"], mean=arrays["mean"], **recorded)
+        packed = load_packed(folder / _PACKED)
+        dictionary = Dictionary(texts=texts, atoms=packed.atoms, mean=arrays["mean"], **recorded)
+        vars(dictionary)["packed"] = packed
         whole = dictionary.hash == manifest["hash"] and len(dictionary) == len(dictionary.atoms)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise HeadscanError(f"{folder} is damaged: {type(error).__name__}: {error}") from error

@@ -89,7 +89,7 @@ def explain_directions(
         )
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     images = joint.to_joint(vectors)
-    codes = comp(images, atoms, k=k, coherence=coherence, threads=threads)
+    codes = comp(images, dictionary.packed, k=k, coherence=coherence, threads=threads)
     rebuilt = _reconstruct(codes.indices, codes.coefficients, atoms)
     return Explanations(
         indices=codes.indices,

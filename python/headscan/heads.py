@@ -127,9 +127,7 @@ def select_layers(layers: str | int | Iterable[int], *, count: int) -> tuple[int
     for first, last in _layer_ranges(layers, count=count):
         for layer in (first, last):
             if not -count <= layer < count:
-                raise HeadscanError(
-                    f"there is no layer {layer}: the vision tower has layers 0 to {count - 1}"
-                )
+                raise HeadscanError(f"there is no layer {layer}: the vision tower has layers 0 to {count - 1}")
         first, last = first % count, last % count
         if first > last:
             raise HeadscanError(f"the range of layers {first}-{last} is empty: write the lower layer first")
@@ -148,9 +146,7 @@ def _layer_ranges(layers: str | int | Iterable[int], *, count: int) -> list[tupl
             raise TypeError
         return [(index, index) for index in map(operator.index, numbers)]
     except TypeError:
-        raise HeadscanError(
-            f"layers must be 'all', a range such as '20-23' or integers, not {layers!r}"
-        ) from None
+        raise HeadscanError(f"layers must be 'all', a range such as '20-23' or integers, not {layers!r}") from None
 
 
 def parse_layers(text: str) -> list[tuple[int, int]] | None:
@@ -167,9 +163,7 @@ def parse_layers(text: str) -> list[tuple[int, int]] | None:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(?:(-?\d{1,6})|(\d{1,6})\s*-\s*(\d{1,6}))\s*", part)
         if found is None:
-            raise HeadscanError(
-                f"layers must be 'all', numbers or ranges such as '20-23' or '3,5-7', not {text!r}"
-            )
+            raise HeadscanError(f"layers must be 'all', numbers or ranges such as '20-23' or '3,5-7', not {text!r}")
         single, first, last = found.groups()
         ranges.append((int(single), int(single)) if single is not None else (int(first), int(last)))
     return ranges

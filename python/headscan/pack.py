@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headscan import _core
+from headscan import _core, _files
 from headscan._arrays import as_floating
+from headscan.errors import HeadscanError
+
+__all__ = ["PackedAtoms", "load_packed", "pack", "principal_axes"]
 
 FloatArray = npt.NDArray[np.float32]
+_KIND, _FORMAT_VERSION = "headscan-packed-atoms", 1
+_MANIFEST = "packed.json"
+_ARRAYS = ("atoms", "rotation", "codes", "scale", "error", "beyond")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedAtoms:
     """A dictionary in int8, rotated into its principal axes, with rigorous bounds on what that lost.
 
@@ -33,6 +43,8 @@ class PackedAtoms:
         For each atom: bounds on the norm of what lies past the first three of four segments of axes.
     layout : dict
         ``rows``, ``width``, ``shift`` (the step of the leading segments is 2^shift coarser), ``largest_norm``.
+    row_source : (int, int)
+        File descriptor and offset in bytes that rows are read from if `atoms` is a memory map; else -1 and 0.
     """
 
     atoms: FloatArray
@@ -42,6 +54,7 @@ class PackedAtoms:
     error: FloatArray
     beyond: FloatArray
     layout: dict[str, Any]
+    row_source: tuple[int, int] = (-1, 0)
 
     def __len__(self) -> int:
         return int(self.layout["rows"])
@@ -55,6 +68,86 @@ class PackedAtoms:
     def nbytes(self) -> int:
         """Bytes of the packed form, the full-precision rows not counted."""
         return sum(a.nbytes for a in (self.rotation, self.codes, self.scale, self.error, self.beyond))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the arrays as .npy files and a manifest with their hashes; `load_packed` maps them into memory.
+
+        The folder is written aside and then renamed; packed atoms already there are replaced.
+
+        Raises
+        ------
+        HeadscanError
+            If the folder holds something else, or cannot be written.
+        """
+        target = Path(folder).expanduser().resolve()
+        if target.exists() and not (target / _MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise HeadscanError(f"{target} exists and holds no packed atoms: choose another folder")
+        _files.check_writable(target.parent)
+        try:
+            with _files.folder_aside(target) as aside:
+                self.write_to(aside)
+        except OSError as error:
+            raise HeadscanError(f"cannot write packed atoms to {target}: {error}") from error
+        return target
+
+    def write_to(self, folder: Path) -> None:
+        """Write the files into an existing folder, as they are: for folders that are written aside as a whole."""
+        hashes = {}
+        for name in _ARRAYS:
+            path = folder / f"{name}.npy"
+            np.save(path, getattr(self, name), allow_pickle=False)
+            hashes[name] = _files.file_sha256(path)
+        manifest = {
+            "format": _KIND,
+            "format_version": _FORMAT_VERSION,
+            "layout": self.layout,
+            "sha256": hashes,
+        }
+        _files.write_manifest(folder / _MANIFEST, manifest)
+
+
+def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
+    """Map saved packed atoms into memory.
+
+    Parameters
+    ----------
+    folder : str or path
+        Written by `PackedAtoms.save`.
+    verify : bool, default True
+        Check every file against its SHA-256, which reads them once.
+
+    Raises
+    ------
+    HeadscanError
+        If files are missing, damaged or do not fit together.
+    """
+    place = Path(folder).expanduser()
+    manifest = _files.read_manifest(place / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
+    arrays = {}
+    try:
+        for name in _ARRAYS:
+            path = place / f"{name}.npy"
+            if verify and _files.file_sha256(path) != manifest["sha256"][name]:
+                raise HeadscanError(f"{path} is damaged: its content does not match its hash")
+            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        layout = dict(manifest["layout"])
+        fits = arrays["atoms"].shape == (layout["rows"], layout["width"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, HeadscanError):
+            raise
+        raise HeadscanError(f"{place} is damaged: {type(error).__name__}: {error}") from error
+    if not fits:
+        raise HeadscanError(f"{place} is damaged: its arrays do not fit its layout")
+    return PackedAtoms(**arrays, layout=layout, row_source=_row_source(arrays["atoms"]))
+
+
+def _row_source(atoms: FloatArray) -> tuple[int, int]:
+    """Open the file behind a whole memory map, for as long as the map lives."""
+    if not isinstance(atoms, np.memmap) or not isinstance(atoms.base, mmap.mmap) or atoms.filename is None:
+        return -1, 0  # in memory, or a slice of a map, which does not know where it starts
+    descriptor = os.open(atoms.filename, os.O_RDONLY)
+    weakref.finalize(atoms, os.close, descriptor)
+    return descriptor, atoms.offset
 
 
 def principal_axes(atoms: FloatArray, *, sample: int = 50_000) -> FloatArray:
@@ -74,7 +167,7 @@ def principal_axes(atoms: FloatArray, *, sample: int = 50_000) -> FloatArray:
 
 
 def pack(atoms: Any, *, threads: int = 0) -> PackedAtoms:
-    """Pack a dictionary for ``comp``: rotated, quantised to int8, with error norms.
+    """Pack a dictionary for `comp`: rotated, quantised to int8, with error norms.
 
     Parameters
     ----------
@@ -99,4 +192,4 @@ def pack(atoms: Any, *, threads: int = 0) -> PackedAtoms:
         rows = np.ascontiguousarray(rows)
     rotation = principal_axes(rows)
     layout, codes, scale, error, beyond = _core.pack(rows, rotation, int(threads))
-    return PackedAtoms(rows, rotation, codes, scale, error, beyond, layout)
+    return PackedAtoms(rows, rotation, codes, scale, error, beyond, layout, row_source=_row_source(rows))

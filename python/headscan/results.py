@@ -228,9 +228,7 @@ def load_scan(folder: str | Path) -> Scan:
         expected = manifest["explanations"]["sha256"]
         info = _info(manifest)
         if _files.file_sha256(source / _DATA) != expected:
-            raise HeadscanError(
-                f"{source / _DATA} is damaged or cut short: its content does not match the manifest"
-            )
+            raise HeadscanError(f"{source / _DATA} is damaged or cut short: its content does not match the manifest")
         explanations = pd.read_parquet(source / _DATA, engine="pyarrow")
     except FileNotFoundError as error:
         raise HeadscanError(f"{source} holds no {_DATA}") from error

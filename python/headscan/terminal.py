@@ -111,9 +111,7 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
     layer = max(scan.info.layers)
     lines = len(scan.info.poles)
     shown = scan.strongest(rows * lines, layers=[layer])
-    table = Table(
-        title=f"Layer {layer}: the {len(shown) // lines} strongest directions", title_justify="left"
-    )
+    table = Table(title=f"Layer {layer}: the {len(shown) // lines} strongest directions", title_justify="left")
     for name in ("head", "index", "side", "pole"):
         table.add_column(name, justify="right" if name in ("head", "index") else "left", no_wrap=True)
     for name in ("sigma", "fidelity"):

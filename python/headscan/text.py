@@ -91,11 +91,7 @@ def _causal_tower(module: Any) -> _CausalTower | None:
 
     if type(module) is CLIP:
         tower = _CausalTower(module, module.text_pool_type, getattr(module, "text_eos_id", None))
-    elif (
-        type(module) is CustomTextCLIP
-        and type(module.text) is TextTransformer
-        and module.text.cls_emb is None
-    ):
+    elif type(module) is CustomTextCLIP and type(module.text) is TextTransformer and module.text.cls_emb is None:
         tower = _CausalTower(module.text, module.text.pool_type, getattr(module.text, "eos_id", None))
     else:
         return None

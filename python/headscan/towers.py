@@ -84,9 +84,7 @@ def read_tower(visual: torch.nn.Module) -> VisionTower:
         raise HeadscanError(
             "the vision tower is a ResNet (ModifiedResNet): only vision transformers have heads to explain"
         )
-    raise HeadscanError(
-        f"the vision tower is a {_name(visual)}: only open_clip's VisionTransformer is supported"
-    )
+    raise HeadscanError(f"the vision tower is a {_name(visual)}: only open_clip's VisionTransformer is supported")
 
 
 def _open_clip_tower(visual: Any) -> VisionTower:
@@ -107,9 +105,7 @@ def _open_clip_tower(visual: Any) -> VisionTower:
         _check_block(block, f"layer {number} of the vision tower")
     heads = {int(block.attn.num_heads) for block in blocks}
     if len(heads) != 1:
-        raise HeadscanError(
-            f"the layers of the vision tower differ in their number of heads: {sorted(heads)}"
-        )
+        raise HeadscanError(f"the layers of the vision tower differ in their number of heads: {sorted(heads)}")
     width, joint_dim = visual.proj.shape
     count = heads.pop()
     return VisionTower(
@@ -129,19 +125,13 @@ def _check_block(block: Any, where: str) -> None:
     from torch import nn
 
     if type(block) not in (ResidualAttentionBlock, CustomResidualAttentionBlock):
-        raise HeadscanError(
-            f"{where} is a {_name(block)}: only open_clip's own residual blocks are supported"
-        )
+        raise HeadscanError(f"{where} is a {_name(block)}: only open_clip's own residual blocks are supported")
     if not isinstance(block.ln_1, nn.LayerNorm):
         raise HeadscanError(f"{where} normalises with {_name(block.ln_1)}: only LayerNorm can be folded")
     if not isinstance(block.ls_1, (LayerScale, nn.Identity)):
-        raise HeadscanError(
-            f"{where} scales its attention with {_name(block.ls_1)}: only LayerScale is supported"
-        )
+        raise HeadscanError(f"{where} scales its attention with {_name(block.ls_1)}: only LayerScale is supported")
     if not isinstance(getattr(block, "ln_attn", nn.Identity()), nn.Identity):
-        raise HeadscanError(
-            f"{where} normalises the attention's output (scale_attn): a head's output is not linear"
-        )
+        raise HeadscanError(f"{where} normalises the attention's output (scale_attn): a head's output is not linear")
     _check_attention(block.attn, where)
 
 
@@ -151,18 +141,14 @@ def _check_attention(attention: Any, where: str) -> None:
 
     if type(attention) is Attention:
         if not isinstance(attention.ln_inner, nn.Identity):
-            raise HeadscanError(
-                f"{where} normalises inside the attention (scale_attn_inner): V to O is not linear"
-            )
+            raise HeadscanError(f"{where} normalises inside the attention (scale_attn_inner): V to O is not linear")
     elif type(attention) is nn.MultiheadAttention:
         if attention.in_proj_weight is None:
             raise HeadscanError(f"{where} has separate query, key and value widths: not supported")
         if attention.bias_k is not None or attention.bias_v is not None or attention.add_zero_attn:
             raise HeadscanError(f"{where} adds a bias or zero token to its keys and values: not supported")
     else:
-        raise HeadscanError(
-            f"{where} attends with {_name(attention)}: only open_clip's own attention is supported"
-        )
+        raise HeadscanError(f"{where} attends with {_name(attention)}: only open_clip's own attention is supported")
     if not isinstance(attention.out_proj, nn.Linear) or not attention.in_proj_weight.is_floating_point():
         raise HeadscanError(
             f"{where} has quantised or replaced projections: only plain floating-point weights are read"

@@ -97,9 +97,7 @@ def _distinct(lines: Iterable[str], *, source: str, unit: str) -> Vocabulary:
 
 def _check_concept(text: str, where: str) -> None:
     if len(text) > LONGEST_CONCEPT:
-        raise HeadscanError(
-            f"{where} has {len(text)} characters, more than {LONGEST_CONCEPT}: that is not a concept"
-        )
+        raise HeadscanError(f"{where} has {len(text)} characters, more than {LONGEST_CONCEPT}: that is not a concept")
     if text.isascii() and text.isprintable():
         return
     for character in text:

@@ -1,0 +1,27 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_Array = npt.NDArray[Any]
+_Codes = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.uint8], int, int, int]
+
+def build_info() -> dict[str, Any]: ...
+def svd_factored(left: _Array, right: _Array, threads: int) -> tuple[_Array, _Array, _Array]: ...
+def comp(x: _Array, atoms: _Array, k: int, coherence: float, threads: int) -> _Codes: ...
+def comp_packed(
+    x: _Array,
+    atoms: _Array,
+    layout: dict[str, Any],
+    rotation: _Array,
+    codes: _Array,
+    scale: _Array,
+    error: _Array,
+    beyond: _Array,
+    descriptor: int,
+    offset_bytes: int,
+    k: int,
+    coherence: float,
+    threads: int,
+) -> _Codes: ...
+def pack(atoms: _Array, rotation: _Array, threads: int) -> tuple[dict[str, Any], _Array, _Array, _Array, _Array]: ...
