@@ -21,8 +21,14 @@ def isa(request, monkeypatch):
     return request.param
 
 
-def agrees(x, atoms, k=5, coherence=0.3, **options):
-    codes = hs.comp(x, atoms, k=k, coherence=coherence, **options)
+@pytest.fixture(params=["plain", "packed"])
+def searched(request):
+    """Prepare a dictionary for each of the two searches."""
+    return hs.pack if request.param == "packed" else lambda atoms: atoms
+
+
+def agrees(x, atoms, k=5, coherence=0.3, searched=lambda atoms: atoms):
+    codes = hs.comp(x, searched(atoms), k=k, coherence=coherence)
     indices, coefficients = comp_reference(x, atoms, k, coherence)
     np.testing.assert_array_equal(codes.indices, indices)
     np.testing.assert_allclose(codes.coefficients, coefficients, atol=1e-12)  # float64 fits of condition < 1e3
@@ -31,44 +37,44 @@ def agrees(x, atoms, k=5, coherence=0.3, **options):
 
 
 @pytest.mark.parametrize("width", [1, 3, 15, 16, 17, 31, 64, 65])
-def test_widths_around_the_vector_length(isa, width):
+def test_widths_around_the_vector_length(isa, width, searched):
     rng = np.random.default_rng(width)
     if width == 1:  # two distinct unit rows only: signs decide
         atoms, x = np.array([[-1.0], [1.0]], dtype=np.float32), np.array([[0.5], [-2.0]])
-        codes = hs.comp(x, atoms, k=1)
+        codes = hs.comp(x, searched(atoms), k=1)
         np.testing.assert_array_equal(codes.indices, [[1], [0]])
         np.testing.assert_allclose(codes.coefficients, [[0.5], [2.0]])
         return
-    agrees(unit_rows(rng, 20, width, np.float64), unit_rows(rng, 200, width), k=3)
+    agrees(unit_rows(rng, 20, width, np.float64), unit_rows(rng, 200, width), k=3, searched=searched)
 
 
 @pytest.mark.parametrize("rows", [5, 63, 64, 65, 129, 1000])
-def test_dictionary_sizes_around_the_block_length(isa, rows):
+def test_dictionary_sizes_around_the_block_length(isa, rows, searched):
     rng = np.random.default_rng(rows)
-    agrees(unit_rows(rng, 20, 48, np.float64), unit_rows(rng, rows, 48))
+    agrees(unit_rows(rng, 20, 48, np.float64), unit_rows(rng, rows, 48), searched=searched)
 
 
 @pytest.mark.parametrize("coherence", [0.0, 0.3, 2.0])
 @pytest.mark.parametrize("k", [1, 2, 20])
-def test_depth_and_coherence(k, coherence):
+def test_depth_and_coherence(k, coherence, searched):
     rng = np.random.default_rng(k)
-    agrees(unit_rows(rng, 30, 32, np.float64), unit_rows(rng, 300, 32), k=k, coherence=coherence)
+    agrees(unit_rows(rng, 30, 32, np.float64), unit_rows(rng, 300, 32), k=k, coherence=coherence, searched=searched)
 
 
-def test_correlated_atoms():
+def test_correlated_atoms(searched):
     """Atoms with a steep spectrum, as text embeddings have: many near-ties and dropped coefficients."""
     rng = np.random.default_rng(0)
     spectrum = 1 / np.arange(1, 65)
     atoms = rng.standard_normal((2000, 64)) * spectrum
     atoms = (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.float32)
     x = rng.standard_normal((100, 64)) * spectrum
-    codes = agrees(x / np.linalg.norm(x, axis=1, keepdims=True), atoms, k=8)
+    codes = agrees(x / np.linalg.norm(x, axis=1, keepdims=True), atoms, k=8, searched=searched)
     assert (codes.coefficients == 0).any()  # the case is there: the refit drops atoms
 
 
-def test_every_atom_is_picked_when_k_is_all():
+def test_every_atom_is_picked_when_k_is_all(searched):
     rng = np.random.default_rng(1)
-    codes = hs.comp(unit_rows(rng, 4, 12, np.float64), unit_rows(rng, 12, 12), k=12)
+    codes = hs.comp(unit_rows(rng, 4, 12, np.float64), searched(unit_rows(rng, 12, 12)), k=12)
     np.testing.assert_array_equal(np.sort(codes.indices), np.tile(np.arange(12), (4, 1)))
 
 
@@ -100,42 +106,42 @@ def test_threads_and_batch_split_change_nothing():
 
 
 class TestHardDictionaries:
-    def test_all_atoms_equal(self, isa):
+    def test_all_atoms_equal(self, isa, searched):
         atoms = np.repeat(unit_rows(np.random.default_rng(5), 1, 20), 300, axis=0)
-        codes = hs.comp(atoms[:1].astype(np.float64), atoms)
+        codes = hs.comp(atoms[:1].astype(np.float64), searched(atoms))
         np.testing.assert_array_equal(codes.indices, [[0, 1, 2, 3, 4]])
         np.testing.assert_allclose(codes.coefficients.sum(), 1, atol=1e-6)
 
-    def test_atoms_one_ulp_apart(self, isa):
+    def test_atoms_one_ulp_apart(self, isa, searched):
         rng = np.random.default_rng(6)
         atoms = np.repeat(unit_rows(rng, 1, 24), 24, axis=0)
         for i in range(24):
             atoms[i, i] = np.nextafter(atoms[i, i], np.float32(2))
         x = unit_rows(rng, 50, 24, np.float64)
-        codes = hs.comp(x, atoms, k=1)
+        codes = hs.comp(x, searched(atoms), k=1)
         np.testing.assert_array_equal(codes.indices, comp_reference(x, atoms, 1, 0.3)[0])
 
-    def test_repeated_atom_among_others(self, isa):
+    def test_repeated_atom_among_others(self, isa, searched):
         rng = np.random.default_rng(7)
         atoms = unit_rows(rng, 400, 24)
         atoms[100:200] = atoms[37]
         x = np.concatenate([unit_rows(rng, 30, 24, np.float64), atoms[37:38].astype(np.float64)])
-        codes = hs.comp(x, atoms)
+        codes = hs.comp(x, searched(atoms))
         np.testing.assert_array_equal(codes.indices, comp_reference(x, atoms, 5, 0.3)[0])
 
-    def test_zero_rows_and_zero_query(self, isa):
+    def test_zero_rows_and_zero_query(self, isa, searched):
         rng = np.random.default_rng(8)
         atoms = unit_rows(rng, 100, 24)
         atoms[::3] = 0
         x = unit_rows(rng, 20, 24, np.float64)
         x[4] = 0
-        agrees(x, atoms)
+        agrees(x, atoms, searched=searched)
 
-    def test_huge_range_within_a_row(self, isa):
+    def test_huge_range_within_a_row(self, isa, searched):
         rng = np.random.default_rng(9)
         atoms = rng.standard_normal((300, 40)) * 10.0 ** rng.integers(-30, 1, (300, 40))
         atoms = (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.float32)
-        agrees(unit_rows(rng, 30, 40, np.float64), atoms)
+        agrees(unit_rows(rng, 30, 40, np.float64), atoms, searched=searched)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +219,7 @@ def test_permuting_the_dictionary_permutes_the_picks(seed, rows, width, k):
 
 
 @pytest.mark.skipif(not REAL_CLIP.exists(), reason="needs shared/data/real_clip beside the repository")
-def test_real_clip_text_embeddings():
+def test_real_clip_text_embeddings(searched):
     with np.load(REAL_CLIP, allow_pickle=False) as data:
         atoms = data["embeddings"].astype(np.float64)
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
@@ -221,5 +227,5 @@ def test_real_clip_text_embeddings():
     atoms = (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.float32)
     rng = np.random.default_rng(0)
     mixed = unit_rows(rng, 200, 512, np.float64) * 0.5 + atoms[rng.integers(0, len(atoms), 200)]
-    agrees(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), atoms)
-    agrees(unit_rows(rng, 200, 512, np.float64), atoms, k=10)
+    agrees(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), atoms, searched=searched)
+    agrees(unit_rows(rng, 200, 512, np.float64), atoms, k=10, searched=searched)

@@ -162,6 +162,7 @@ def principal_axes(atoms: FloatArray, *, sample: int = 50_000) -> FloatArray:
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0]) * stride
         raise ValueError(f"atoms must be finite unit rows; row {row} holds NaN or infinity")
+    rows = rows / (np.abs(rows).max() or 1)
     _, axes = np.linalg.eigh((rows.T @ rows).astype(np.float64))
     return np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
 

@@ -1,4 +1,5 @@
 // svd_factored: the triplets rebuild the product, bases are orthonormal also for rank-deficient factors.
+// randomized_svd: a matrix of low rank is rebuilt, dense and factored alike.
 #include <algorithm>
 #include <cstdio>
 
@@ -55,6 +56,43 @@ void bad_input_throws() {
   CHECK(throws_invalid_argument([&] { run(4, 3); }));
 }
 
+// A product of rank r, dense and factored: all of it is found, with the same triplets.
+void check_randomized(std::size_t m, std::size_t n, std::size_t r, headscan::RangeMethod method) {
+  const std::size_t count = 3, rank = r + 1;
+  const auto left = random_values<double>(count * m * r, 3), right = random_values<double>(count * r * n, 4);
+  std::vector<double> a(count * m * n, 0.0);
+  for (std::size_t i = 0; i < count * m; ++i) {
+    for (std::size_t p = 0; p < r; ++p) {
+      for (std::size_t j = 0; j < n; ++j) a[i * n + j] += left[i * r + p] * right[(i / m * r + p) * n + j];
+    }
+  }
+  headscan::RandomizedSvdOptions options;
+  options.method = method;
+  options.threads = 2;
+  std::vector<double> u(count * m * rank), s(count * rank), vh(count * rank * n), error(count), s_factored(s.size());
+  const headscan::BatchView<double> u_view{u.data(), count, m, rank}, vh_view{vh.data(), count, rank, n};
+  headscan::randomized_svd<double>({left.data(), count, m, r}, {right.data(), count, r, n}, u_view,
+                                   {s_factored.data(), count, rank, rank}, vh_view, error.data(), options);
+  headscan::randomized_svd<double>({a.data(), count, m, n}, u_view, {s.data(), count, rank, rank}, vh_view,
+                                   error.data(), options);
+  for (std::size_t i = 0; i < count * rank; ++i) CHECK(std::abs(s[i] - s_factored[i]) < 1e-12 * s[0]);
+  for (std::size_t i = 0; i < count * m; ++i) {
+    for (std::size_t j = 0; j < n; ++j) {
+      double rest = a[i * n + j];
+      for (std::size_t p = 0; p < rank; ++p) {
+        rest -= u[i * rank + p] * s[i / m * rank + p] * vh[(i / m * rank + p) * n + j];
+      }
+      CHECK(std::abs(rest) < 1e-12 * s[0]);
+    }
+  }
+  for (const double value : error) CHECK(value < 1e-11 * s[0]);
+  options.iterations = -1;
+  CHECK(throws_invalid_argument([&] {
+    headscan::randomized_svd<double>({a.data(), count, m, n}, u_view, {s.data(), count, rank, rank}, vh_view,
+                                     error.data(), options);
+  }));
+}
+
 }  // namespace
 
 int main() {
@@ -64,6 +102,10 @@ int main() {
       check_decomposition(5, 24, r, r > 1);
     }
     check_decomposition(1, 16, 16, true);
+    for (const auto method : {headscan::RangeMethod::power, headscan::RangeMethod::krylov}) {
+      check_randomized(30, 85, 4, method);
+      check_randomized(165, 20, 7, method);
+    }
     bad_input_throws();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -1,0 +1,145 @@
+"""Packed dictionaries: the certified search equals the plain one, saving and mapping, and damage."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import headscan as hs
+from reference import unit_rows
+
+
+def clustered(rng, rows, width):
+    """Atoms in tight groups with a falling spectrum: many near-ties, as among text embeddings."""
+    centres = rng.standard_normal((max(1, rows // 40), width))
+    atoms = centres[rng.integers(0, len(centres), rows)] + 0.3 * rng.standard_normal((rows, width))
+    atoms *= (1 + np.arange(width)) ** -0.4
+    return (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.float32)
+
+
+def same_codes(left, right):
+    np.testing.assert_array_equal(left.indices, right.indices)
+    np.testing.assert_array_equal(left.coefficients, right.coefficients)
+    assert right.certified.all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 700),
+    width=st.integers(1, 90),
+    k=st.integers(1, 12),
+    coherence=st.sampled_from([0.0, 0.3, 1.5]),
+)
+def test_equals_the_plain_search(seed, rows, width, k, coherence):
+    rng = np.random.default_rng(seed)
+    atoms, x = clustered(rng, rows, width), unit_rows(rng, 9, width, np.float64)
+    options = {"k": min(k, rows), "coherence": coherence}
+    same_codes(hs.comp(x, atoms, **options), hs.comp(x, hs.pack(atoms), **options))
+
+
+def test_reuse_between_rounds_is_cheap_and_counted():
+    rng = np.random.default_rng(0)
+    atoms, x = clustered(rng, 20_000, 128), unit_rows(rng, 256, 128, np.float64)
+    packed = hs.pack(atoms)
+    codes = hs.comp(x, packed)
+    same_codes(hs.comp(x, atoms), codes)
+    blocks = -(-20_000 // 64) * 64
+    assert 258 * blocks * 128 <= codes.counters.multiply_adds < 5 * 258 * blocks * 128  # groups of six: 258
+    assert codes.counters.rescored > 0
+
+
+def test_splits_and_threads_change_nothing():
+    rng = np.random.default_rng(1)
+    atoms, x = clustered(rng, 3000, 48), unit_rows(rng, 400, 48, np.float64)
+    packed = hs.pack(atoms)
+    whole = hs.comp(x, packed, k=9, threads=1)
+    for threads in (2, 3, 8):
+        same_codes(whole, hs.comp(x, packed, k=9, threads=threads))
+        np.testing.assert_array_equal(hs.pack(atoms, threads=threads).codes, packed.codes)
+    parts = [hs.comp(part, packed, k=9) for part in np.array_split(x, 7)]
+    np.testing.assert_array_equal(np.concatenate([part.indices for part in parts]), whole.indices)
+
+
+def test_many_equal_atoms_fall_back_to_the_plain_scan():
+    atoms = np.repeat(unit_rows(np.random.default_rng(2), 1, 32), 3000, axis=0)
+    codes = hs.comp(atoms[:2].astype(np.float64), hs.pack(atoms))
+    np.testing.assert_array_equal(codes.indices, [[0, 1, 2, 3, 4]] * 2)
+    assert codes.counters.fallbacks > 0 and codes.certified.all()
+
+
+def test_large_raw_batches_are_packed_in_passing():
+    rng = np.random.default_rng(3)
+    atoms, x = clustered(rng, 2000, 16), unit_rows(rng, 50, 16, np.float64)
+    assert hs.comp(x, atoms).counters.rescored > 0  # only the packed search counts those
+    assert hs.comp(x[:2], atoms).counters.rescored == 0
+
+
+class TestSaved:
+    @pytest.fixture
+    def saved(self, tmp_path):
+        atoms = clustered(np.random.default_rng(4), 500, 40)
+        return atoms, hs.pack(atoms).save(tmp_path / "packed")
+
+    def test_round_trip_is_memory_mapped_and_gives_the_same_codes(self, saved):
+        atoms, folder = saved
+        packed = hs.load_packed(folder)
+        assert isinstance(packed.codes, np.memmap) and packed.row_source[0] >= 0
+        x = unit_rows(np.random.default_rng(5), 30, 40, np.float64)
+        same_codes(hs.comp(x, atoms), hs.comp(x, packed))
+        assert hs.pack(packed.atoms).save(folder) == folder.resolve()  # replaced as a whole
+
+    @pytest.mark.parametrize("name", ["atoms.npy", "codes.npy", "beyond.npy"])
+    def test_damage_is_found(self, saved, name):
+        path = saved[1] / name
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(hs.HeadscanError, match="damaged"):
+            hs.load_packed(saved[1])
+
+    def test_truncated_and_missing_files_are_found(self, saved):
+        path = saved[1] / "codes.npy"
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(hs.HeadscanError, match="damaged"):
+            hs.load_packed(saved[1], verify=False)
+        path.unlink()
+        with pytest.raises(hs.HeadscanError, match="damaged"):
+            hs.load_packed(saved[1])
+
+    def test_arrays_that_do_not_fit_are_refused(self, saved):
+        manifest = saved[1] / "packed.json"
+        content = json.loads(manifest.read_text())
+        content["layout"]["rows"] = 400
+        manifest.write_text(json.dumps(content))
+        with pytest.raises(hs.HeadscanError, match="do not fit"):
+            hs.load_packed(saved[1])
+
+    def test_other_folders_are_left_alone(self, tmp_path):
+        (tmp_path / "precious").write_text("x")
+        with pytest.raises(hs.HeadscanError, match="choose another folder"):
+            hs.pack(unit_rows(np.random.default_rng(6), 5, 4)).save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "error", "message"),
+    [
+        (np.full((3, 4), np.nan, np.float32), ValueError, "row 0 holds NaN"),
+        (np.ones((0, 4), np.float32), ValueError, "shape"),
+        (np.ones(4, np.float32), ValueError, "shape"),
+        (np.ones((3, 4)), TypeError, "float32"),
+        (np.full((3, 4), 1e30, np.float32), ValueError, "too long"),
+    ],
+)
+def test_bad_atoms_are_refused(atoms, error, message):
+    with pytest.raises(error, match=message):
+        hs.pack(atoms)
+
+
+def test_a_nan_past_the_sample_is_found():
+    atoms = unit_rows(np.random.default_rng(7), 120_001, 4)
+    atoms[60_001, 2] = np.nan
+    with pytest.raises(ValueError, match="row 60001 holds NaN"):
+        hs.pack(atoms)
