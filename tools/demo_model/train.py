@@ -2,7 +2,7 @@
 
 Run from this folder::
 
-    python train.py --images FOLDER --out FOLDER --minutes 45
+    python train.py --images FOLDER --out FOLDER --minutes 60
 
 The loss has two parts. The first is CLIP's over whole captions, with one correction: a caption that is true
 of another picture of the batch is no negative for it. The second names each factor by itself: every object,
@@ -63,16 +63,16 @@ class Recipe:
     Over the first `easy_batches` the share of pictures with one large object falls from all to none extra.
     """
 
-    minutes: float = 45.0
-    batch: int = 256
-    learning_rate: float = 2e-3
-    muon_rate: float = 3.0
+    minutes: float = 60.0
+    batch: int = 128
+    learning_rate: float = 1.8e-3
+    muon_rate: float = 1.2
     warmup: float = 0.04
     weight_decay: float = 0.05
     seed: int = 0
     processes: int = 2
     threads: int = 1
-    easy_batches: int = 700
+    easy_batches: int = 1400
 
 
 class Batches(IterableDataset[Batch]):
@@ -232,6 +232,8 @@ def train(rank: int, recipe: Recipe, out: Path, initial: Path | None) -> None:
             batch = next(loader)
     if rank == 0:
         save(model, used, recipe, len(losses), out)
+    if recipe.processes > 1:
+        distributed.destroy_process_group()
     log.info(json.dumps({"finished": True, "step": len(losses)}))
 
 
