@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
 #include "bindings/bindings.hpp"
 #include "headscan/svd.hpp"
 
@@ -21,12 +25,64 @@ py::tuple factored(const Array<T>& left, const Array<T>& right, int threads) {
   return py::make_tuple(std::move(u), std::move(s), std::move(vh));
 }
 
+// Allocates the results for `count` matrices of m x n, and has `solve` fill them without the GIL.
+template <class T, class Solve>
+py::tuple truncated(py::ssize_t count, py::ssize_t m, py::ssize_t n, py::ssize_t rank, const Solve& solve) {
+  const py::ssize_t held = std::min(rank, std::min(m, n));  // a rank past this is refused by the core
+  Array<T> u({count, m, held}), s({count, held}), vh({count, held, n}), error(count);
+  const auto u_view = batch_out(u);
+  auto s_view = matrix_out(s);
+  s_view.columns = static_cast<std::size_t>(rank);
+  const auto vh_view = batch_out(vh);
+  T* error_data = error.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    solve(u_view, s_view, vh_view, error_data);
+  }
+  return py::make_tuple(std::move(u), std::move(s), std::move(vh), std::move(error));
+}
+
+RandomizedSvdOptions randomized_options(std::size_t oversample, int iterations, bool krylov, std::uint64_t seed,
+                                        int threads) {
+  return {oversample, iterations, krylov ? RangeMethod::krylov : RangeMethod::power, seed, threads};
+}
+
+template <class T>
+py::tuple randomized(const Array<T>& a, py::ssize_t rank, std::size_t oversample, int iterations, bool krylov,
+                     std::uint64_t seed, int threads) {
+  expect_dimensions(a, 3, "a");
+  const auto options = randomized_options(oversample, iterations, krylov, seed, threads);
+  const auto view = batch(a);
+  return truncated<T>(a.shape(0), a.shape(1), a.shape(2), rank,
+                      [&](auto u, auto s, auto vh, T* error) { randomized_svd<T>(view, u, s, vh, error, options); });
+}
+
+template <class T>
+py::tuple randomized_factored(const Array<T>& left, const Array<T>& right, py::ssize_t rank, std::size_t oversample,
+                              int iterations, bool krylov, std::uint64_t seed, int threads) {
+  expect_dimensions(left, 3, "left");
+  expect_dimensions(right, 3, "right");
+  const auto options = randomized_options(oversample, iterations, krylov, seed, threads);
+  const auto l = batch(left), r = batch(right);
+  return truncated<T>(left.shape(0), left.shape(1), right.shape(2), rank,
+                      [&](auto u, auto s, auto vh, T* error) { randomized_svd<T>(l, r, u, s, vh, error, options); });
+}
+
+template <class T>
+void register_type(py::module_& module) {
+  using namespace py::literals;
+  module.def("svd_factored", &factored<T>, "left"_a.noconvert(), "right"_a.noconvert(), "threads"_a);
+  module.def("randomized_svd", &randomized<T>, "a"_a.noconvert(), "rank"_a, "oversample"_a, "iterations"_a,
+             "krylov"_a, "seed"_a, "threads"_a);
+  module.def("randomized_svd_factored", &randomized_factored<T>, "left"_a.noconvert(), "right"_a.noconvert(),
+             "rank"_a, "oversample"_a, "iterations"_a, "krylov"_a, "seed"_a, "threads"_a);
+}
+
 }  // namespace
 
 void register_svd(py::module_& module) {
-  using namespace py::literals;
-  module.def("svd_factored", &factored<float>, "left"_a.noconvert(), "right"_a.noconvert(), "threads"_a);
-  module.def("svd_factored", &factored<double>, "left"_a.noconvert(), "right"_a.noconvert(), "threads"_a);
+  register_type<float>(module);
+  register_type<double>(module);
 }
 
 }  // namespace headscan::bindings

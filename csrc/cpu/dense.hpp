@@ -10,7 +10,25 @@ namespace headscan {
 
 inline constexpr std::size_t kLane = 8;  // doubles in the widest vector
 inline constexpr std::size_t kSumLength = 128;
+inline constexpr std::size_t kPanel = 16;  // floats in the widest vector
 inline std::size_t padded(std::size_t n) { return (n + kLane - 1) / kLane * kLane; }
+
+// Products of a large matrix, read where it lies, with a thin one: c and b have rows of `ld` values, a multiple of
+// kPanel, the padding zero. Sums run over kSumLength products at a time and the order of every sum is fixed by its
+// length alone, so splitting c by rows over calls changes nothing.
+template <class T>
+struct ThinKernels {
+  // c (rows, ld) = a (rows, lda; first `inner` columns) * b (inner, ld).
+  void (*multiply)(const T* a, std::size_t lda, const T* b, std::size_t rows, std::size_t inner, std::size_t ld,
+                   T* c);
+
+  // c (columns, ld) = a^T b for a (inner, lda; first `columns` columns) and b (inner, ld).
+  void (*multiply_transposed)(const T* a, std::size_t lda, const T* b, std::size_t inner, std::size_t columns,
+                              std::size_t ld, T* c);
+
+  // The float64 sum of squares of n values.
+  double (*sum_squares)(const T* a, std::size_t n);
+};
 
 struct DenseKernels {
   const char* isa;
@@ -38,7 +56,22 @@ struct DenseKernels {
 
   // The deciding inner product of exact.hpp: the same bits on every instruction set.
   double (*exact_dot)(const float* atom, const double* query, std::size_t width);
+
+  ThinKernels<float> thin_f32;
+  ThinKernels<double> thin_f64;
+
+  template <class T>
+  const ThinKernels<T>& thin() const;
 };
+
+template <>
+inline const ThinKernels<float>& DenseKernels::thin<float>() const {
+  return thin_f32;
+}
+template <>
+inline const ThinKernels<double>& DenseKernels::thin<double>() const {
+  return thin_f64;
+}
 
 extern const DenseKernels kDensePortable;
 #if defined(HEADSCAN_X86)

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/core_svd.hpp"
 #include "cpu/dense.hpp"
 #include "cpu/factor.hpp"
 #include "cpu/parallel.hpp"
@@ -62,80 +63,6 @@ double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool tra
   return largest;
 }
 
-double dot(const double* a, const double* b, std::size_t n) { return std::inner_product(a, a + n, b, 0.0); }
-
-// Makes row i of `rows` (r, ld) a unit vector orthogonal to rows 0 .. i-1, which are orthonormal.
-void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {
-  for (std::size_t axis = 0; axis < r; ++axis) {
-    double* row = rows + i * ld;
-    std::fill(row, row + ld, 0.0);
-    row[(axis + i) % r] = 1;
-    for (int pass = 0; pass < 2; ++pass) {
-      for (std::size_t j = 0; j < i; ++j) {
-        const double p = dot(row, rows + j * ld, r);
-        for (std::size_t c = 0; c < r; ++c) row[c] -= p * rows[j * ld + c];
-      }
-    }
-    const double length = std::sqrt(dot(row, row, r));
-    if (length * length * static_cast<double>(2 * r) > 1) {  // some axis always keeps at least 1/r
-      for (std::size_t c = 0; c < r; ++c) row[c] /= length;
-      return;
-    }
-  }
-}
-
-struct CoreSvd {
-  std::vector<double> u, v;   // (ld, ld): columns are the singular vectors of the core
-  std::vector<double> sigma;  // (r), descending
-};
-
-CoreSvd core_svd(const Basis& left, const Basis& right, std::size_t r, std::size_t ld, const DenseKernels& kernels) {
-  // `a` holds the core transposed: its rows are the core's columns, which Jacobi makes orthogonal.
-  std::vector<double> a(ld * ld, 0.0), rotations(ld * ld, 0.0), transposed(ld * ld, 0.0);
-  for (std::size_t i = 0; i < ld; ++i) {
-    for (std::size_t j = 0; j < ld; ++j) transposed[j * ld + i] = left.triangle[i * ld + j];
-  }
-  kernels.multiply_f64(right.triangle.data(), ld, transposed.data(), ld, ld, ld, a.data());
-  for (std::size_t i = 0; i < r; ++i) rotations[i * ld + i] = 1;
-  kernels.jacobi_f64(a.data(), rotations.data(), r, ld);
-
-  std::vector<double> lengths(r);
-  for (std::size_t i = 0; i < r; ++i) lengths[i] = std::sqrt(dot(&a[i * ld], &a[i * ld], r));
-  std::vector<std::size_t> order(r);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return lengths[i] > lengths[j]; });
-
-  CoreSvd out{std::vector<double>(ld * ld, 0.0), std::vector<double>(ld * ld, 0.0), std::vector<double>(r)};
-  std::vector<double> units(ld * ld, 0.0);
-  const double negligible = lengths[order[0]] * static_cast<double>(r) * 0x1p-52;
-  for (std::size_t i = 0; i < r; ++i) {
-    const double length = out.sigma[i] = lengths[order[i]];
-    const double* row = &a[order[i] * ld];
-    if (length > negligible) {
-      for (std::size_t c = 0; c < r; ++c) units[i * ld + c] = row[c] / length;
-    } else {
-      complete_row(units.data(), i, r, ld);
-    }
-    for (std::size_t c = 0; c < r; ++c) {
-      out.u[c * ld + i] = units[i * ld + c];
-      out.v[c * ld + i] = rotations[order[i] * ld + c];
-    }
-  }
-  return out;
-}
-
-// +1 or -1 per column of u (rows, ld), making its largest-magnitude entry positive.
-std::vector<double> column_signs(const std::vector<double>& u, std::size_t rows, std::size_t r, std::size_t ld) {
-  std::vector<double> extreme(r, 0.0);
-  for (std::size_t i = 0; i < rows; ++i) {
-    for (std::size_t j = 0; j < r; ++j) {
-      if (std::abs(u[i * ld + j]) > std::abs(extreme[j])) extreme[j] = u[i * ld + j];
-    }
-  }
-  for (double& value : extreme) value = value < 0 ? -1.0 : 1.0;
-  return extreme;
-}
-
 struct Workspace {
   Basis left, right;
   std::vector<double> mix, vectors;
@@ -162,12 +89,13 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
   orthonormal_basis(d_left, r, once_below, kernels, work.left);
   scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, work.right.source);
   orthonormal_basis(d_right, r, once_below, kernels, work.right);
-  const CoreSvd core = core_svd(work.left, work.right, r, ld, kernels);
+  const CoreSvd core = core_svd(work.left.triangle, work.right.triangle, r, kernels);
 
   expand(work.left, core.u, d_left, r, ld, kernels, work);
   const auto signs = column_signs(work.vectors, d_left, r, ld);
   for (std::size_t i = 0; i < d_left; ++i) {
-    for (std::size_t j = 0; j < r; ++j) u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * work.vectors[i * ld + j]);
+    for (std::size_t j = 0; j < r; ++j)
+      u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * work.vectors[i * ld + j]);
   }
   for (std::size_t j = 0; j < r; ++j) s.row(item)[j] = static_cast<T>(scale * core.sigma[j]);
   expand(work.right, core.v, d_right, r, ld, kernels, work);
@@ -197,9 +125,8 @@ void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T
   }
   Pool pool(options.threads);
   std::vector<Workspace> work(pool.workers());
-  pool.run(left.count, [&](std::size_t item, std::size_t worker) {
-    svd_one(left, right, u, s, vh, item, work[worker]);
-  });
+  pool.run(left.count,
+           [&](std::size_t item, std::size_t worker) { svd_one(left, right, u, s, vh, item, work[worker]); });
 }
 
 template void svd_factored<float>(BatchView<const float>, BatchView<const float>, BatchView<float>, MatrixView<float>,

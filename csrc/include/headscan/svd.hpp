@@ -1,6 +1,9 @@
 // Batched singular value decompositions that never form the product of the factors.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include "headscan/views.hpp"
 
 namespace headscan {
@@ -20,5 +23,34 @@ struct SvdOptions {
 template <class T>
 void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
                   const SvdOptions& options = {});
+
+enum class RangeMethod {
+  power,   // the range of (A A^T)^q A Omega
+  krylov,  // the range of [A Omega, (A A^T) A Omega, .., (A A^T)^q A Omega]
+};
+
+struct RandomizedSvdOptions {
+  std::size_t oversample = 8;  // columns of Omega beyond the rank; no more than fit are taken
+  int iterations = 2;          // q
+  RangeMethod method = RangeMethod::power;
+  std::uint64_t seed = 0;  // of the Gaussian Omega, the same for every matrix of a batch
+  int threads = 0;         // 0: all that default_threads() names
+};
+
+// The leading `rank` singular triplets of a[i] (m, n), i = 0 .. count-1, from products with thin matrices alone.
+//
+//   a (count, m, n)    u (count, m, rank)    s (count, rank)    vh (count, rank, n)    error (count)
+//
+// Signs as svd_factored has them. error[i] estimates the Frobenius norm of a[i] - u s vh. Products run in T, all
+// else in float64. Throws std::invalid_argument on shapes that do not fit and on NaN or infinity.
+template <class T>
+void randomized_svd(BatchView<const T> a, BatchView<T> u, MatrixView<T> s, BatchView<T> vh, T* error,
+                    const RandomizedSvdOptions& options = {});
+
+// The same for left[i] (m, inner) * right[i] (inner, n), never formed; a sum of products is the product of the
+// factors laid side by side.
+template <class T>
+void randomized_svd(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s,
+                    BatchView<T> vh, T* error, const RandomizedSvdOptions& options = {});
 
 }  // namespace headscan

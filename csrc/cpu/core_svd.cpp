@@ -1,0 +1,82 @@
+#include "cpu/core_svd.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace headscan {
+namespace {
+
+double dot(const double* a, const double* b, std::size_t n) { return std::inner_product(a, a + n, b, 0.0); }
+
+// Makes row i of `rows` (r, ld) a unit vector orthogonal to rows 0 .. i-1, which are orthonormal.
+void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {
+  for (std::size_t axis = 0; axis < r; ++axis) {
+    double* row = rows + i * ld;
+    std::fill(row, row + ld, 0.0);
+    row[(axis + i) % r] = 1;
+    for (int pass = 0; pass < 2; ++pass) {
+      for (std::size_t j = 0; j < i; ++j) {
+        const double p = dot(row, rows + j * ld, r);
+        for (std::size_t c = 0; c < r; ++c) row[c] -= p * rows[j * ld + c];
+      }
+    }
+    const double length = std::sqrt(dot(row, row, r));
+    if (length * length * static_cast<double>(2 * r) > 1) {  // some axis always keeps at least 1/r
+      for (std::size_t c = 0; c < r; ++c) row[c] /= length;
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& right, std::size_t r,
+                 const DenseKernels& kernels) {
+  const std::size_t ld = padded(r);
+  // `a` holds the core transposed: its rows are the core's columns, which Jacobi makes orthogonal.
+  std::vector<double> a(ld * ld, 0.0), rotations(ld * ld, 0.0), transposed(ld * ld, 0.0);
+  for (std::size_t i = 0; i < ld; ++i) {
+    for (std::size_t j = 0; j < ld; ++j) transposed[j * ld + i] = left[i * ld + j];
+  }
+  kernels.multiply_f64(right.data(), ld, transposed.data(), ld, ld, ld, a.data());
+  for (std::size_t i = 0; i < r; ++i) rotations[i * ld + i] = 1;
+  kernels.jacobi_f64(a.data(), rotations.data(), r, ld);
+
+  std::vector<double> lengths(r);
+  for (std::size_t i = 0; i < r; ++i) lengths[i] = std::sqrt(dot(&a[i * ld], &a[i * ld], r));
+  std::vector<std::size_t> order(r);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return lengths[i] > lengths[j]; });
+
+  CoreSvd out{std::vector<double>(ld * ld, 0.0), std::vector<double>(ld * ld, 0.0), std::vector<double>(r)};
+  std::vector<double> units(ld * ld, 0.0);
+  const double negligible = lengths[order[0]] * static_cast<double>(r) * 0x1p-52;
+  for (std::size_t i = 0; i < r; ++i) {
+    const double length = out.sigma[i] = lengths[order[i]];
+    const double* row = &a[order[i] * ld];
+    if (length > negligible) {
+      for (std::size_t c = 0; c < r; ++c) units[i * ld + c] = row[c] / length;
+    } else {
+      complete_row(units.data(), i, r, ld);
+    }
+    for (std::size_t c = 0; c < r; ++c) {
+      out.u[c * ld + i] = units[i * ld + c];
+      out.v[c * ld + i] = rotations[order[i] * ld + c];
+    }
+  }
+  return out;
+}
+
+std::vector<double> column_signs(const std::vector<double>& u, std::size_t rows, std::size_t r, std::size_t ld) {
+  std::vector<double> extreme(r, 0.0);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < r; ++j) {
+      if (std::abs(u[i * ld + j]) > std::abs(extreme[j])) extreme[j] = u[i * ld + j];
+    }
+  }
+  for (double& value : extreme) value = value < 0 ? -1.0 : 1.0;
+  return extreme;
+}
+
+}  // namespace headscan

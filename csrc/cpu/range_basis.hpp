@@ -1,0 +1,45 @@
+// An orthonormal basis of the range of a large matrix by alternating products (randomized_svd.cpp has the scheme).
+// float64 buffers have rows of padded(columns) values, the padding zero.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "cpu/dense.hpp"
+#include "cpu/factor.hpp"
+#include "cpu/large_matrix.hpp"
+#include "headscan/svd.hpp"
+
+namespace headscan {
+
+struct Range {
+  std::size_t columns = 0;
+  std::vector<double> q, z;  // (m, ld) orthonormal; (n, ld) = A^T q
+};
+
+// sampled (m, padded(sample)) = A Omega.
+template <class T>
+Range find_range(const LargeMatrix<T>& a, std::vector<double> sampled, std::size_t sample,
+                 const RandomizedSvdOptions& options, Pool& pool);
+
+// The first `columns` columns of a (rows, ld).
+template <class T>
+std::vector<double> widen(const std::vector<T>& a, std::size_t rows, std::size_t ld, std::size_t columns);
+
+// a (rows, ld) times b (ld, ld).
+std::vector<double> times(const std::vector<double>& a, const std::vector<double>& b, std::size_t rows,
+                          std::size_t ld);
+
+std::vector<double> identity(std::size_t n);  // (padded(n), padded(n))
+
+// a = scale * (source map) triangle, source map orthonormal.
+struct Orthonormal : Basis {
+  std::size_t rows, ld;
+  double scale;
+
+  std::vector<double> times(const std::vector<double>& b) const;  // (source map) b
+};
+Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below);
+
+}  // namespace headscan
