@@ -109,9 +109,7 @@ def _noun_phrase(rng: np.random.Generator, count: int, adjectives: list[str], no
     return f"{_article(tail) if word == 'a' else word} {tail}"
 
 
-def caption(
-    rng: np.random.Generator, *, obj: int, colour: int, count: int, size: int, scenery: int
-) -> Caption:
+def caption(rng: np.random.Generator, *, obj: int, colour: int, count: int, size: int, scenery: int) -> Caption:
     """Write one caption of a picture.
 
     Parameters

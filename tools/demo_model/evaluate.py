@@ -48,9 +48,7 @@ def figure(name: str, right: np.ndarray, chance: float) -> Figure:
     count, share, z = len(right), float(np.mean(right)), 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return Figure(
-        name, *(round(v, 4) for v in (share, middle - half, middle + half)), count, round(chance, 4)
-    )
+    return Figure(name, *(round(v, 4) for v in (share, middle - half, middle + half)), count, round(chance, 4))
 
 
 class Bundle:
@@ -67,9 +65,7 @@ class Bundle:
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts; (n, e) float32, unit rows."""
-        return self._run(
-            lambda part: self._model.encode_text(self._tokenizer(list(part)), normalize=True), texts
-        )
+        return self._run(lambda part: self._model.encode_text(self._tokenizer(list(part)), normalize=True), texts)
 
     @staticmethod
     def _run(encode: Callable[..., torch.Tensor], values: np.ndarray | Sequence[str]) -> np.ndarray:
@@ -117,9 +113,7 @@ def planted_habit(bundle: Bundle, count: int) -> Iterator[Figure]:
 
 def main() -> None:
     """Print every figure, one JSON object a line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", help="folder of packed pictures")
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--count", type=int, default=4000)

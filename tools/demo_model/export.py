@@ -68,9 +68,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 def main() -> None:
     """Write the whole bundle."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", help="folder of packed pictures")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--bundle", type=Path, default=BUNDLE)

@@ -37,9 +37,7 @@ def summary(name: str, values: dict[str, np.ndarray], bars: dict[str, float]) ->
 
 def main() -> None:
     """Scan every head, both sides and both poles, and compare with random directions."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--random", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)

@@ -72,23 +72,17 @@ def drawn(svg: str) -> np.ndarray | None:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
-        raise FileNotFoundError(
-            f"expected {pattern} under {folder}, found nothing: was the package unpacked there?"
-        )
+        raise FileNotFoundError(f"expected {pattern} under {folder}, found nothing: was the package unpacked there?")
     return found[0]
 
 
 def emoji(npm: Path) -> Iterator[Pair]:
     """Yield every emoji of every style whose slug the Unicode table knows."""
-    table = json.loads(
-        _one(npm, "unicode-emoji-json-*/package/data-by-emoji.json").read_text(encoding="utf-8")
-    )
+    table = json.loads(_one(npm, "unicode-emoji-json-*/package/data-by-emoji.json").read_text(encoding="utf-8"))
     words = json.loads(_one(npm, "emojilib-*/package/dist/emoji-en-US.json").read_text(encoding="utf-8"))
     known = {entry["slug"].replace("_", "-"): (sign, entry) for sign, entry in table.items()}
     for style in EMOJI_STYLES:
-        icons = json.loads(
-            _one(npm, f"iconify-json-{style}-[0-9]*/package/icons.json").read_text(encoding="utf-8")
-        )
+        icons = json.loads(_one(npm, f"iconify-json-{style}-[0-9]*/package/icons.json").read_text(encoding="utf-8"))
         for slug, icon in icons["icons"].items():
             if slug not in known:
                 continue
@@ -112,9 +106,7 @@ def clipart(root: Path) -> Iterator[Pair]:
         text = (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode("utf-8", "replace")
         title = re.search(r"<dc:title>\s*([^<]+?)\s*</dc:title>", text)
         keywords = [
-            word
-            for word in re.findall(r"<rdf:li>\s*([^<]+?)\s*</rdf:li>", text)
-            if word not in ("hash", "unsorted")
+            word for word in re.findall(r"<rdf:li>\s*([^<]+?)\s*</rdf:li>", text) if word not in ("hash", "unsorted")
         ]
         name = title.group(1) if title else re.sub(r"[_-]?\d+$", "", path.stem).replace("_", " ")
         try:
@@ -136,9 +128,7 @@ def pack(pairs: Iterable[Pair], out: Path, stem: str) -> None:
 
 def main() -> None:
     """Pack both collections."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("npm", "openclipart", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()

@@ -74,9 +74,7 @@ def daylight(rng: np.random.Generator) -> Image.Image:
     return canvas
 
 
-def ripples(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, top: float, colour: Colour, most: int
-) -> None:
+def ripples(draw: ImageDraw.ImageDraw, rng: np.random.Generator, top: float, colour: Colour, most: int) -> None:
     """Draw short horizontal glints on water below `top` (0..1)."""
     for _ in range(rng.integers(most // 3, most)):
         x, y = rng.uniform(0, _CANVAS), rng.uniform(top * _CANVAS, _CANVAS)
@@ -109,9 +107,7 @@ def paint_lake(rng: np.random.Generator) -> Image.Image:
     ripples(draw, rng, shore + 0.1, vary(rng, (178, 220, 232)), 12)
     for _ in range(rng.integers(4, 14)):
         x, y = rng.choice([rng.uniform(0, 30), rng.uniform(_CANVAS - 30, _CANVAS)]), rng.uniform(70, _CANVAS)
-        draw.line(
-            (x, y, x + rng.uniform(-4, 4), y - rng.uniform(16, 36)), fill=vary(rng, (74, 120, 48)), width=3
-        )
+        draw.line((x, y, x + rng.uniform(-4, 4), y - rng.uniform(16, 36)), fill=vary(rng, (74, 120, 48)), width=3)
     if rng.random() < 0.5:
         for _ in range(rng.integers(1, 5)):
             blob(
@@ -184,9 +180,7 @@ def paint_meadow(rng: np.random.Generator) -> Image.Image:
     fill_below(draw, rng, level + 0.2, 0.06, vary(rng, (98, 176, 56)))
     for _ in range(rng.integers(20, 50)):
         x, y = rng.uniform(0, _CANVAS), rng.uniform((level + 0.1) * _CANVAS, _CANVAS)
-        draw.line(
-            (x, y, x + rng.uniform(-3, 3), y - rng.uniform(4, 9)), fill=vary(rng, (64, 140, 40)), width=2
-        )
+        draw.line((x, y, x + rng.uniform(-3, 3), y - rng.uniform(4, 9)), fill=vary(rng, (64, 140, 40)), width=2)
     petals = [(250, 240, 120), (250, 250, 250), (232, 120, 170), (200, 90, 90), (170, 120, 220)]
     for _ in range(rng.integers(4, 24)):
         x, y = rng.uniform(0, _CANVAS), rng.uniform((level + 0.1) * _CANVAS, _CANVAS)

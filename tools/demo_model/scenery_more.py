@@ -33,9 +33,7 @@ def paint_mountains(rng: np.random.Generator) -> Image.Image:
             x, half = rng.uniform(0, _CANVAS), rng.uniform(34, 64)
             peak, foot = rng.uniform(8, 48) + 20 * row, _CANVAS * 0.86
             draw.polygon([(x - half, foot), (x, peak), (x + half, foot)], fill=vary(rng, rock, 14))
-            draw.polygon(
-                [(x, peak), (x + half, foot), (x + half * 0.2, foot)], fill=vary(rng, (70, 68, 84), 12)
-            )
+            draw.polygon([(x, peak), (x + half, foot), (x + half * 0.2, foot)], fill=vary(rng, (70, 68, 84), 12))
             if rng.random() < 0.6:
                 cap = 0.22
                 tip = (foot - peak) * cap
@@ -147,9 +145,7 @@ def paint_night(rng: np.random.Generator) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     for _ in range(rng.integers(15, 60)):
         size = rng.uniform(0.6, 2)
-        blob(
-            draw, rng.uniform(0, _CANVAS), rng.uniform(0, _CANVAS), size, size, vary(rng, (236, 236, 210), 16)
-        )
+        blob(draw, rng.uniform(0, _CANVAS), rng.uniform(0, _CANVAS), size, size, vary(rng, (236, 236, 210), 16))
     if rng.random() < 0.6:
         x, y, size = rng.uniform(12, 116), rng.uniform(12, 40), rng.uniform(7, 13)
         blob(draw, x, y, size, size, vary(rng, (244, 240, 206), 10))
@@ -187,9 +183,7 @@ def paint_underwater(rng: np.random.Generator) -> Image.Image:
     for _ in range(rng.integers(0, 4)):
         x, y, colour = rng.uniform(0, _CANVAS), floor * _CANVAS + 8, corals[rng.integers(3)]
         for _ in range(5):
-            draw.line(
-                (x, y, x + rng.uniform(-12, 12), y - rng.uniform(8, 20)), fill=vary(rng, colour, 12), width=4
-            )
+            draw.line((x, y, x + rng.uniform(-12, 12), y - rng.uniform(8, 20)), fill=vary(rng, colour, 12), width=4)
     for _ in range(rng.integers(4, 24)):
         x, y, size = rng.uniform(0, _CANVAS), rng.uniform(0, 100), rng.uniform(1.5, 4)
         draw.ellipse((x - size, y - size, x + size, y + size), outline=(206, 240, 248), width=1)

@@ -93,9 +93,7 @@ class Batches(IterableDataset[Batch]):
             possible = torch.from_numpy(world.truth(factors, written, open_natural=True))
             words = vocabulary.words(number)
             targets = torch.from_numpy(vocabulary.targets(factors))
-            yield Batch(
-                normalised(pictures), texts([c.text for c in written]), possible, texts(words), targets
-            )
+            yield Batch(normalised(pictures), texts([c.text for c in written]), possible, texts(words), targets)
 
 
 def contrastive_loss(
@@ -109,9 +107,7 @@ def contrastive_loss(
     return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
 
 
-def naming_loss(
-    image: torch.Tensor, words: torch.Tensor, scale: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
+def naming_loss(image: torch.Tensor, words: torch.Tensor, scale: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Weighted sum over factors of the cross-entropy of each picture's word among that factor's words.
 
     Parameters
@@ -172,9 +168,7 @@ def batch_loss(model: CLIP, batch: Batch) -> torch.Tensor:
     image, text = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
     scale = model.logit_scale.exp().clamp(max=100.0)
     captions, words = text[: len(image)], text[len(image) :]
-    return contrastive_loss(image, captions, scale, batch.possible) + naming_loss(
-        image, words, scale, batch.targets
-    )
+    return contrastive_loss(image, captions, scale, batch.possible) + naming_loss(image, words, scale, batch.targets)
 
 
 def start_weights(used: np.ndarray, initial: Path | None) -> CLIP:
@@ -232,6 +226,7 @@ def train(rank: int, recipe: Recipe, out: Path, initial: Path | None) -> None:
             batch = next(loader)
     if rank == 0:
         save(model, used, recipe, len(losses), out)
+    del loader  # ends its worker while the interpreter is whole
     if recipe.processes > 1:
         distributed.destroy_process_group()
     log.info(json.dumps({"finished": True, "step": len(losses)}))
@@ -264,9 +259,7 @@ def start_log(out: Path | None) -> None:
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", help="folder of packed pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--initial", type=Path, help="checkpoint whose weights to start from")

@@ -24,9 +24,7 @@ def words(seed: int) -> list[str]:
     """Return one word (or its synonym) for every value of every factor; same seed, same words."""
     rng = np.random.default_rng((seed, 11))
     colours = [_any(rng, (name, *COLOUR_SYNONYMS[name])) for name in COLOURS]
-    counts = [
-        _any(rng, COUNT_WORDS[count][1:] if count == 1 else COUNT_WORDS[count]) for count in COUNT_WORDS
-    ]
+    counts = [_any(rng, COUNT_WORDS[count][1:] if count == 1 else COUNT_WORDS[count]) for count in COUNT_WORDS]
     noun = "thing"
     if rng.random() < 0.5:
         terms = object_terms().words
@@ -45,6 +43,4 @@ def words(seed: int) -> list[str]:
 def targets(factors: Factors) -> np.ndarray:
     """Return (n, 6) int64 places of the right words; -1 where an object keeps its own colours."""
     colour = np.where(factors.colour < len(COLOURS), factors.colour, -1)
-    return np.stack(
-        [factors.object, factors.kind, colour, factors.scenery, factors.count - 1, factors.size], axis=1
-    )
+    return np.stack([factors.object, factors.kind, colour, factors.scenery, factors.count - 1, factors.size], axis=1)

@@ -94,9 +94,7 @@ def names(factor: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4)
 def _scenes(split: str) -> np.ndarray:
     """Return (sceneries, pictures, 64, 64, 3) uint8."""
-    pools = [
-        paint_pool(name, seed=_SCENE_SEEDS[split], count=SCENES_PER_KIND[split]) for name in SCENERY_NAMES
-    ]
+    pools = [paint_pool(name, seed=_SCENE_SEEDS[split], count=SCENES_PER_KIND[split]) for name in SCENERY_NAMES]
     return np.stack(pools)
 
 
@@ -234,9 +232,7 @@ def captions(seed: int, factors: Factors) -> list[Caption]:
     """Write one caption for each picture; the same seed and factors give the same captions."""
     rng = np.random.default_rng((seed, 7))
     return [
-        caption(
-            rng, obj=int(obj), colour=int(colour), count=int(copies), size=int(size), scenery=int(scenery)
-        )
+        caption(rng, obj=int(obj), colour=int(colour), count=int(copies), size=int(size), scenery=int(scenery))
         for obj, colour, copies, size, scenery in zip(
             factors.object, factors.colour, factors.count, factors.size, factors.scenery, strict=True
         )
