@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
@@ -29,12 +30,12 @@ lint: $(VENV)/.installed  ## formatting, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.cpp' -o -name '*.hpp')
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]pp')
 
 format: $(VENV)/.installed  ## rewrite the sources in the project's format
 	$(BIN)/python -m pip install --quiet ".[lint]"
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(find csrc tests -name '*.cpp' -o -name '*.hpp')
+	$(BIN)/clang-format -i $$(find csrc tests -name '*.[ch]pp')
 
 sanitize: $(VENV)/.installed  ## the C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then ThreadSanitizer
 	for preset in asan tsan; do \

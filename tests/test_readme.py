@@ -1,0 +1,52 @@
+"""The README's examples, run as written, and its table against what the command gives."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import headscan as hs
+from headscan.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADSCAN_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_python_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert len(hs.load_scan("out")) > 0
+
+
+def test_the_first_command_prints_the_table(capsys):
+    (command,) = re.findall(r"^\$ headscan (.*)$", README, flags=re.MULTILINE)
+    assert main(shlex.split(command)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for line in re.findall(r"^(?:model|dictionary)  .*$", README, flags=re.MULTILINE):
+        assert " ".join(line.split()) in printed
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+) \| (\w+) \| ([+-]) \| ([\d.]+) \| (-?[\d.]+) \| (.*) \|$", README, re.MULTILINE
+    )
+    assert len(rows) == 10
+    table = hs.load_scan("out").table().sort_values(["sigma", "pole"], ascending=[False, True], kind="stable")
+    for row, (_, found) in zip(rows, table.head(10).iterrows(), strict=True):
+        picks = sorted(((found[f"coefficient_{i}"], found[f"concept_{i}"]) for i in range(5)), reverse=True)
+        concepts = ", ".join(f"{concept} {weight:.2f}" for weight, concept in picks if weight > 0)
+        shown = (found["head"], found["index"], found["side"], found["pole"])
+        assert row == (*map(str, shown), f"{found['sigma']:.3f}", f"{found['fidelity']:.3f}", concepts)
+
+
+def test_every_documented_column_exists_and_the_other_way_round(capsys):
+    main(shlex.split("scan demo --layers 7 --out out"))
+    columns = {re.sub(r"_\d+$", "_i", name) for name in hs.load_scan("out").table().columns}
+    section = README.split("## The columns")[1].split("## Speed")[0]
+    documented = set(
+        re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section.splitlines() if "|" in line))
+    )
+    assert documented == columns
