@@ -14,8 +14,8 @@ inline constexpr std::size_t kPanel = 16;  // floats in the widest vector
 inline std::size_t padded(std::size_t n) { return (n + kLane - 1) / kLane * kLane; }
 
 // Products of a large matrix, read where it lies, with a thin one: c and b have rows of `ld` values, a multiple of
-// kPanel, the padding zero. Sums run over kSumLength products at a time and the order of every sum is fixed by its
-// length alone, so splitting c by rows over calls changes nothing.
+// kPanel (float64: of kLane), the padding zero. Sums run over kSumLength products at a time and the order of every
+// sum is fixed by its length alone, so splitting c by rows over calls changes nothing.
 template <class T>
 struct ThinKernels {
   // c (rows, ld) = a (rows, lda; first `inner` columns) * b (inner, ld).

@@ -40,7 +40,7 @@ std::vector<double> orthonormal_beside(const Range& before, std::vector<double> 
   constexpr int kPasses = 3;  // twice is enough, once more where y lay within the range of q
   for (int pass = 0; pass < kPasses; ++pass) {
     if (before.columns > 0) project_out(before.q, padded(before.columns), rows, padded(columns), y);
-    y = orthonormal(std::move(y), rows, columns, 0).times(identity(columns));
+    y = orthonormal(std::move(y), rows, columns, 0).vectors();
     if (before.columns == 0) break;
   }
   return y;
@@ -79,13 +79,12 @@ std::vector<double> widen(const std::vector<T>& a, std::size_t rows, std::size_t
 
 std::vector<double> times(const std::vector<double>& a, const std::vector<double>& b, std::size_t rows,
                           std::size_t ld) {
-  constexpr std::size_t kRowBlock = 256;  // rows that stay in cache while all columns are worked on
   std::vector<double> out(rows * ld);
-  for (std::size_t row = 0; row < rows; row += kRowBlock) {
-    dense_kernels().multiply_f64(&a[row * ld], ld, b.data(), std::min(kRowBlock, rows - row), ld, ld, &out[row * ld]);
-  }
+  dense_kernels().thin_f64.multiply(a.data(), ld, b.data(), rows, ld, ld, out.data());
   return out;
 }
+
+std::vector<double> Orthonormal::vectors() const { return headscan::times(source, map, rows, ld); }
 
 std::vector<double> Orthonormal::times(const std::vector<double>& b) const {
   return headscan::times(source, headscan::times(map, b, ld, ld), rows, ld);
@@ -120,7 +119,7 @@ Range find_range(const LargeMatrix<T>& a, std::vector<double> sampled, std::size
       q = orthonormal_beside(range, std::move(sampled), m, width);
     } else {
       const double once_below = !last ? kLoose : sizeof(T) == sizeof(float) ? 1e3 : 0;
-      q = orthonormal(std::move(sampled), m, width, once_below).times(identity(width));
+      q = orthonormal(std::move(sampled), m, width, once_below).vectors();
     }
     std::vector<T> thin(n * panels(width));
     a.multiply_transposed(narrow<T>(q, m, width).data(), panels(width), thin.data(), pool);
@@ -132,7 +131,7 @@ Range find_range(const LargeMatrix<T>& a, std::vector<double> sampled, std::size
     }
     const std::size_t room = krylov ? std::min(m, n) - range.columns : width;
     if (last || room == 0) return range;
-    const auto back = narrow<T>(orthonormal(std::move(z), n, width, kLoose).times(identity(width)), n, width);
+    const auto back = narrow<T>(orthonormal(std::move(z), n, width, kLoose).vectors(), n, width);
     thin.resize(m * panels(width));
     a.multiply(back.data(), panels(width), thin.data(), pool);
     sampled = widen(thin, m, panels(width), std::min(width, room));

@@ -38,7 +38,8 @@ struct Orthonormal : Basis {
   std::size_t rows, ld;
   double scale;
 
-  std::vector<double> times(const std::vector<double>& b) const;  // (source map) b
+  std::vector<double> vectors() const;                            // source map
+  std::vector<double> times(const std::vector<double>& b) const;  // source map b
 };
 Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below);
 

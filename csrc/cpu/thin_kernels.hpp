@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kTileRows = HEADSCAN_W == 8 ? 5 : 4;
 constexpr std::size_t kTileVectors = HEADSCAN_W == 8 ? 5 : HEADSCAN_W == 4 ? 3 : 2;
 constexpr std::size_t kDepth = 4 * kSumLength;  // rows of the thin matrix kept in cache
-constexpr std::size_t kBlock = 80;              // columns of the large matrix copied at a time
+constexpr std::size_t kBlock = 160;             // columns of the large matrix copied at a time
 constexpr std::size_t kLineBytes = 64;
 
 // c tile (kRows, kVectors vectors) = or += the sum over p < inner of a(row, p) * b(p, :).
