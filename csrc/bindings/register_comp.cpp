@@ -9,15 +9,27 @@ void raise_pending_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
+CompOptions options_of(const py::dict& choices) {
+  CompOptions options;
+  options.k = choices["k"].cast<std::size_t>();
+  options.coherence = choices["coherence"].cast<double>();
+  options.method = choices["method"].cast<Method>();
+  options.penalty = choices["penalty"].cast<double>();
+  options.fit_width = choices["fit_width"].cast<std::size_t>();
+  options.threads = choices["threads"].cast<int>();
+  options.between_panels = raise_pending_signals;
+  return options;
+}
+
 // Allocates the codes, runs `call` without the GIL, and returns them with the counters.
 template <class Call>
-py::tuple encode(py::ssize_t n, std::size_t k, double coherence, int threads, const Call& call) {
-  const auto picks = static_cast<py::ssize_t>(k);
+py::tuple encode(py::ssize_t n, const py::dict& choices, const Call& call) {
+  const CompOptions options = options_of(choices);
+  const auto picks = static_cast<py::ssize_t>(options.k);
   Array<std::int64_t> indices({n, picks});
   Array<double> coefficients({n, picks});
   Array<std::uint8_t> certified(n);
   const CodeViews codes{matrix_out(indices), matrix_out(coefficients), certified.mutable_data()};
-  const CompOptions options{k, coherence, threads, raise_pending_signals};
   SearchCounters counters;
   {
     const py::gil_scoped_release unlocked;
@@ -28,12 +40,12 @@ py::tuple encode(py::ssize_t n, std::size_t k, double coherence, int threads, co
 }
 
 template <class T>
-py::tuple encode_plain(const Array<T>& x, const Array<float>& atoms, std::size_t k, double coherence, int threads) {
+py::tuple encode_plain(const Array<T>& x, const Array<float>& atoms, const py::dict& choices) {
   expect_dimensions(x, 2, "x");
   expect_dimensions(atoms, 2, "atoms");
   const auto x_view = matrix(x);
   const auto atoms_view = matrix(atoms);
-  return encode(x.shape(0), k, coherence, threads, [&](const CodeViews& codes, const CompOptions& options) {
+  return encode(x.shape(0), choices, [&](const CodeViews& codes, const CompOptions& options) {
     return comp<T>(x_view, atoms_view, codes, options);
   });
 }
@@ -71,7 +83,7 @@ template <class T>
 py::tuple encode_packed(const Array<T>& x, const Array<float>& atoms, const py::dict& layout_fields,
                         const Array<float>& rotation, const Array<std::uint8_t>& codes, const Array<float>& scale,
                         const Array<float>& error, const Array<float>& beyond, int descriptor,
-                        std::size_t offset_bytes, std::size_t k, double coherence, int threads) {
+                        std::size_t offset_bytes, const py::dict& choices) {
   expect_dimensions(x, 2, "x");
   expect_dimensions(atoms, 2, "atoms");
   const PackedLayout layout = layout_of(layout_fields);
@@ -85,7 +97,7 @@ py::tuple encode_packed(const Array<T>& x, const Array<float>& atoms, const py::
                                                     beyond.data()),
       matrix(atoms), descriptor, offset_bytes};
   const auto x_view = matrix(x);
-  return encode(x.shape(0), k, coherence, threads, [&](const CodeViews& views, const CompOptions& options) {
+  return encode(x.shape(0), choices, [&](const CodeViews& views, const CompOptions& options) {
     return comp<T>(x_view, dictionary, views, options);
   });
 }
@@ -120,15 +132,21 @@ py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, in
 
 void register_comp(py::module_& module) {
   using namespace py::literals;
+  py::enum_<Method>(module, "Method")
+      .value("comp", Method::kComp)
+      .value("top_k", Method::kTopK)
+      .value("mp", Method::kMp)
+      .value("omp", Method::kOmp)
+      .value("lasso", Method::kLasso);
   const auto plain = [&](auto function) {
-    module.def("comp", function, "x"_a.noconvert(), "atoms"_a.noconvert(), "k"_a, "coherence"_a, "threads"_a);
+    module.def("comp", function, "x"_a.noconvert(), "atoms"_a.noconvert(), "options"_a);
   };
   plain(&encode_plain<float>);
   plain(&encode_plain<double>);
   const auto packed = [&](auto function) {
     module.def("comp_packed", function, "x"_a.noconvert(), "atoms"_a.noconvert(), "layout"_a,
                "rotation"_a.noconvert(), "codes"_a.noconvert(), "scale"_a.noconvert(), "error"_a.noconvert(),
-               "beyond"_a.noconvert(), "descriptor"_a, "offset_bytes"_a, "k"_a, "coherence"_a, "threads"_a);
+               "beyond"_a.noconvert(), "descriptor"_a, "offset_bytes"_a, "options"_a);
   };
   packed(&encode_packed<float>);
   packed(&encode_packed<double>);

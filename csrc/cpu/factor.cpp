@@ -110,7 +110,8 @@ void householder_qr(std::size_t rows, std::size_t rank, std::size_t ld, Basis& o
 
 }  // namespace
 
-void orthonormal_basis(std::size_t rows, std::size_t rank, double once_below, const DenseKernels& kernels, Basis& out) {
+void orthonormal_basis(std::size_t rows, std::size_t rank, double once_below, const DenseKernels& kernels,
+                       Basis& out) {
   constexpr double kTwiceBelow = 1e6;  // an order below where CholeskyQR2 loses orthogonality
   const std::size_t ld = padded(rank);
   Cholesky first = gram_cholesky(out.source, rows, rank, ld, kernels);

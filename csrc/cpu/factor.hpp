@@ -20,6 +20,7 @@ struct Basis {
 // orthogonality of one Cholesky is about 1e-16 times the condition number squared. The factor is scaled to at
 // most 1 in magnitude.
 // On entry out.source holds the factor.
-void orthonormal_basis(std::size_t rows, std::size_t rank, double once_below, const DenseKernels& kernels, Basis& out);
+void orthonormal_basis(std::size_t rows, std::size_t rank, double once_below, const DenseKernels& kernels,
+                       Basis& out);
 
 }  // namespace headscan

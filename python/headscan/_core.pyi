@@ -14,7 +14,11 @@ def randomized_svd(
 def randomized_svd_factored(
     left: _Array, right: _Array, rank: int, oversample: int, iterations: int, krylov: bool, seed: int, threads: int
 ) -> tuple[_Array, _Array, _Array, _Array]: ...
-def comp(x: _Array, atoms: _Array, k: int, coherence: float, threads: int) -> _Codes: ...
+
+class Method:
+    __members__: dict[str, Method]
+
+def comp(x: _Array, atoms: _Array, options: dict[str, Any]) -> _Codes: ...
 def comp_packed(
     x: _Array,
     atoms: _Array,
@@ -26,8 +30,6 @@ def comp_packed(
     beyond: _Array,
     descriptor: int,
     offset_bytes: int,
-    k: int,
-    coherence: float,
-    threads: int,
+    options: dict[str, Any],
 ) -> _Codes: ...
 def pack(atoms: _Array, rotation: _Array, threads: int) -> tuple[dict[str, Any], _Array, _Array, _Array, _Array]: ...

@@ -54,13 +54,26 @@ class SparseCodes:
     counters: Counters = field(default_factory=Counters)
 
 
-def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int = 0) -> SparseCodes:
-    """Explain each row of x as a non-negative mix of k atoms (COMP, arXiv 2603.24653, section 3).
+METHODS = ("comp", "nnomp", "top_k", "mp", "omp", "lasso")
 
-    Each round picks ``argmax_i <g_i, residual> + coherence / |S| * sum_{j in S} <g_i, g_j>`` over the atoms not
-    picked yet (signed maximum, ties to the lowest index) and refits all coefficients by non-negative least
-    squares. ``coherence=0`` is NNOMP. Picks are exact: int8 scores with rigorous error bounds narrow a packed
-    dictionary down, float32 scores with a rounding bound a plain array, and float64 decides among what is left.
+
+def comp(
+    x: Any,
+    atoms: Any,
+    *,
+    k: int = 5,
+    coherence: float = 0.3,
+    method: str = "comp",
+    penalty: float = 0.25,
+    coherence_atoms: Any = None,
+    threads: int = 0,
+) -> SparseCodes:
+    """Explain each row of x as a mix of k atoms (COMP, arXiv 2603.24653, section 3, and its rivals).
+
+    COMP picks ``argmax_i <g_i, residual> + coherence / |S| * sum_{j in S} <g_i, g_j>`` over the atoms not picked
+    yet (signed maximum, ties to the lowest index) in each round, and refits all coefficients by non-negative least
+    squares. Picks are exact: int8 scores with rigorous error bounds narrow a packed dictionary down, float32 scores
+    with a rounding bound a plain array, and float64 decides among what is left.
 
     Parameters
     ----------
@@ -72,7 +85,21 @@ def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int
     k : int
         Atoms a code, 1 to M.
     coherence : float
-        Weight lambda of the mean similarity to the atoms already picked.
+        Weight lambda of the mean similarity to the atoms already picked; for "comp" alone.
+    method : str
+        - "comp": as above.
+        - "nnomp": the same without coherence.
+        - "top_k": the k highest inner products with x; they are the coefficients, at least 0.
+        - "mp": matching pursuit, non-negative: the highest inner product with the residual, never refitted.
+        - "omp": orthogonal matching pursuit: the largest magnitude, unconstrained least squares (Pati et al. 1993).
+        - "lasso": ``min 1/2 |x - sum c g|^2 + penalty * sum c`` over ``c >= 0``, SpLiCE's objective
+          (arXiv 2402.10376), solved by active set. Where fewer than k atoms are needed, the rest have index -1;
+          where k are not enough, `certified` is False.
+    penalty : float
+        Weight of the 1-norm; for "lasso" alone.
+    coherence_atoms : array, shape (M, e), float32, optional
+        Other embeddings of the same concepts, between which coherence is measured (a packed dictionary has them
+        from `pack`).
     threads : int
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
 
@@ -84,23 +111,35 @@ def comp(x: Any, atoms: Any, *, k: int = 5, coherence: float = 0.3, threads: int
     Raises
     ------
     ValueError
-        If shapes do not fit, k is out of range, or a row holds NaN or infinity.
+        If shapes do not fit, k or a weight is out of range, or a row holds NaN or infinity.
     TypeError
         If a dtype is not supported.
     """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     queries = np.ascontiguousarray(as_floating(x, "x"))
-    if isinstance(atoms, PackedAtoms):
-        found = _comp_packed(queries, atoms, k, coherence, threads)
-    else:
-        dictionary = as_floating(atoms, "atoms")
-        if dictionary.dtype != np.float32:
-            raise TypeError(f"atoms must be float32, got {dictionary.dtype}")
-        if queries.ndim == dictionary.ndim == 2 and _worth_packing(len(queries) * k, *dictionary.shape):
-            return comp(x, pack(dictionary, threads=threads), k=k, coherence=coherence, threads=threads)
-        found = _core.comp(queries, np.ascontiguousarray(dictionary), int(k), float(coherence), int(threads))
-    indices, coefficients, certified, *counters = found
+    dictionary = atoms
+    if not isinstance(atoms, PackedAtoms):
+        rows = as_floating(atoms, "atoms")
+        if rows.dtype != np.float32:
+            raise TypeError(f"atoms must be float32, got {rows.dtype}")
+        enough = rows.ndim == queries.ndim == 2 and _worth_packing(len(queries) * k, *rows.shape)
+        dictionary = rows
+        if enough or coherence_atoms is not None:
+            dictionary = pack(rows, coherence_atoms=coherence_atoms, threads=threads)
+    elif coherence_atoms is not None:
+        raise ValueError("coherence_atoms go into pack() where the dictionary is packed")
+    options = {
+        "k": int(k),
+        "coherence": float(coherence) if method == "comp" else 0.0,
+        "method": _core.Method.__members__["comp" if method == "nnomp" else method],
+        "penalty": float(penalty),
+        "fit_width": dictionary.layout["fit_width"] if isinstance(dictionary, PackedAtoms) else 0,
+        "threads": int(threads),
+    }
+    indices, coefficients, certified, *counters = _search(queries, dictionary, options)
     return SparseCodes(like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters))
 
 
@@ -109,8 +148,9 @@ def _worth_packing(searches: int, rows: int, width: int) -> bool:
     return rows >= 1024 and searches >= 2 * width
 
 
-def _comp_packed(queries: Any, packed: PackedAtoms, k: int, coherence: float, threads: int) -> Any:
+def _search(queries: Any, dictionary: Any, options: dict[str, Any]) -> Any:
+    if not isinstance(dictionary, PackedAtoms):
+        return _core.comp(queries, np.ascontiguousarray(dictionary), options)
+    packed = dictionary
     arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
-    return _core.comp_packed(
-        queries, packed.atoms, packed.layout, *arrays, *packed.row_source, int(k), float(coherence), int(threads)
-    )
+    return _core.comp_packed(queries, packed.atoms, packed.layout, *arrays, *packed.row_source, options)

@@ -42,7 +42,8 @@ class PackedAtoms:
     beyond : array, shape (blocks * 3 * 64,), float32
         For each atom: bounds on the norm of what lies past the first three of four segments of axes.
     layout : dict
-        ``rows``, ``width``, ``shift`` (the step of the leading segments is 2^shift coarser), ``largest_norm``.
+        ``rows``, ``width``, ``fit_width`` (values past it serve coherence alone), ``shift`` (the step of the
+        leading segments is 2^shift coarser), ``largest_norm``.
     row_source : (int, int)
         File descriptor and offset in bytes that rows are read from if `atoms` is a memory map; else -1 and 0.
     """
@@ -150,6 +151,13 @@ def _row_source(atoms: FloatArray) -> tuple[int, int]:
     return descriptor, atoms.offset
 
 
+def _joined(rows: FloatArray, coherence_atoms: Any) -> FloatArray:
+    others = as_floating(coherence_atoms, "coherence_atoms")
+    if others.ndim != 2 or len(others) != len(rows):
+        raise ValueError(f"coherence_atoms must have shape ({len(rows)}, e), one row an atom, got {others.shape}")
+    return np.concatenate([rows, others.astype(np.float32)], axis=1)
+
+
 def principal_axes(atoms: FloatArray, *, sample: int = 50_000) -> FloatArray:
     """Orthonormal principal axes of the rows (columns of the result, strongest first).
 
@@ -167,13 +175,15 @@ def principal_axes(atoms: FloatArray, *, sample: int = 50_000) -> FloatArray:
     return np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
 
 
-def pack(atoms: Any, *, threads: int = 0) -> PackedAtoms:
+def pack(atoms: Any, *, coherence_atoms: Any = None, threads: int = 0) -> PackedAtoms:
     """Pack a dictionary for `comp`: rotated, quantised to int8, with error norms.
 
     Parameters
     ----------
     atoms : array, shape (M, d), float32
         Unit rows (zero rows are allowed); NumPy array, memory map or torch CPU tensor. Kept by reference.
+    coherence_atoms : array, shape (M, e), float32, optional
+        Other embeddings of the same concepts, between which `comp` then measures coherence; joined to the rows.
     threads : int
         Worker threads; 0 takes all that the process may use.
 
@@ -189,8 +199,12 @@ def pack(atoms: Any, *, threads: int = 0) -> PackedAtoms:
         raise TypeError(f"atoms must be float32, got {rows.dtype}")
     if rows.ndim != 2 or rows.size == 0:
         raise ValueError(f"atoms must have shape (M, d) with M and d at least 1, got {rows.shape}")
+    fit_width = rows.shape[1]
+    if coherence_atoms is not None:
+        rows = _joined(rows, coherence_atoms)
     if not rows.flags.c_contiguous:
         rows = np.ascontiguousarray(rows)
     rotation = principal_axes(rows)
     layout, codes, scale, error, beyond = _core.pack(rows, rotation, int(threads))
+    layout["fit_width"] = fit_width
     return PackedAtoms(rows, rotation, codes, scale, error, beyond, layout, row_source=_row_source(rows))

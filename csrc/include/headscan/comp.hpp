@@ -9,10 +9,22 @@
 
 namespace headscan {
 
+// How atoms are picked, one a round and none twice, and how their coefficients are fitted:
+//   kComp   highest inner product with residual + coherence; non-negative least squares (coherence 0: NNOMP)
+//   kTopK   highest inner product with x; the inner products themselves, at least 0
+//   kMp     highest inner product with the residual; non-negative, never refitted
+//   kOmp    largest magnitude of the inner product with the residual; unconstrained least squares
+//   kLasso  min 1/2 |x - sum c g|^2 + penalty * sum c over c >= 0 (SpLiCE's objective), by active set; where fewer
+//           than k atoms are needed, the rest have index -1; certified only where k atoms were enough
+enum class Method { kComp, kTopK, kMp, kOmp, kLasso };
+
 struct CompOptions {
   std::size_t k = 5;       // atoms per code
   double coherence = 0.3;  // lambda: weight of the mean similarity to the atoms already picked; 0 is NNOMP
-  int threads = 0;         // 0: all that default_threads() names
+  Method method = Method::kComp;
+  double penalty = 0.25;      // of the lasso
+  std::size_t fit_width = 0;  // 0: all; else what x has: values of an atom past it serve the coherence term alone
+  int threads = 0;            // 0: all that default_threads() names
   std::function<void()> between_panels;  // called on the calling thread; may throw to stop early
 };
 

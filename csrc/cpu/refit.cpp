@@ -1,4 +1,4 @@
-#include "cpu/nnls.hpp"
+#include "cpu/refit.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -15,9 +15,10 @@ void add_scaled(double* to, double factor, const double* from, std::size_t n) {
 
 }  // namespace
 
-Nnls::Nnls(std::size_t width, std::size_t capacity)
+Refit::Refit(std::size_t width, std::size_t capacity, const Options& options)
     : width_(width),
       capacity_(capacity),
+      options_(options),
       target_(width),
       residual_(width),
       columns_(capacity * width),
@@ -26,19 +27,20 @@ Nnls::Nnls(std::size_t width, std::size_t capacity)
       coefficients_(capacity),
       solution_(capacity),
       projection_(capacity),
+      ones_(capacity),
       is_active_(capacity),
       blocked_(capacity) {
   active_.reserve(capacity);
 }
 
-void Nnls::reset(const double* target) {
+void Refit::reset(const double* target) {
   std::copy(target, target + width_, target_.begin());
   std::copy(target, target + width_, residual_.begin());
   active_.clear();
   count_ = 0;
 }
 
-void Nnls::add(const float* atom) {
+void Refit::add(const float* atom) {
   std::copy(atom, atom + width_, &columns_[count_ * width_]);
   coefficients_[count_] = 0;
   is_active_[count_] = false;
@@ -47,7 +49,7 @@ void Nnls::add(const float* atom) {
 }
 
 // Orthogonalises a column against the basis; false if nothing of it is left.
-bool Nnls::append_active(std::size_t column) {
+bool Refit::append_active(std::size_t column) {
   const std::size_t position = active_.size();
   double* direction = &basis_[position * width_];
   std::copy_n(&columns_[column * width_], width_, direction);
@@ -65,13 +67,16 @@ bool Nnls::append_active(std::size_t column) {
   if (!(left > kDependent * length)) return false;
   for (std::size_t i = 0; i < width_; ++i) direction[i] /= left;
   triangle_[position * capacity_ + position] = left;
-  projection_[position] = dot(direction, target_.data(), width_);
+  double ones = 1;  // row `position` of the triangle's inverse transpose times ones: what a penalty subtracts
+  for (std::size_t p = 0; p < position; ++p) ones -= triangle_[p * capacity_ + position] * ones_[p];
+  ones_[position] = ones / left;
+  projection_[position] = dot(direction, target_.data(), width_) - options_.penalty * ones_[position];
   active_.push_back(column);
   is_active_[column] = true;
   return true;
 }
 
-void Nnls::rebuild_active() {
+void Refit::rebuild_active() {
   std::vector<std::size_t> kept;
   for (const std::size_t column : active_) {
     if (is_active_[column]) kept.push_back(column);
@@ -85,8 +90,8 @@ void Nnls::rebuild_active() {
   }
 }
 
-// solution = the unconstrained fit over the active columns, by back-substitution.
-void Nnls::solve_active() {
+// solution = the fit over the active columns without the constraint, by back-substitution.
+void Refit::solve_active() {
   for (std::size_t p = active_.size(); p-- > 0;) {
     double value = projection_[p];
     for (std::size_t q = p + 1; q < active_.size(); ++q) value -= triangle_[p * capacity_ + q] * solution_[q];
@@ -94,7 +99,7 @@ void Nnls::solve_active() {
   }
 }
 
-void Nnls::update_residual() {
+void Refit::update_residual() {
   residual_ = target_;
   for (const std::size_t column : active_) {
     add_scaled(residual_.data(), -coefficients_[column], &columns_[column * width_], width_);
@@ -102,7 +107,7 @@ void Nnls::update_residual() {
 }
 
 // Lets the passive column with the steepest descent in; false when none descends.
-bool Nnls::enter_best() {
+bool Refit::enter_best() {
   const double floor =
       16 * std::numeric_limits<double>::epsilon() * std::sqrt(dot(target_.data(), target_.data(), width_));
   for (;;) {
@@ -110,7 +115,7 @@ bool Nnls::enter_best() {
     double steepest = floor;
     for (std::size_t column = 0; column < count_; ++column) {
       if (is_active_[column] || blocked_[column]) continue;
-      const double slope = dot(&columns_[column * width_], residual_.data(), width_);
+      const double slope = dot(&columns_[column * width_], residual_.data(), width_) - options_.penalty;
       if (slope > steepest) {
         steepest = slope;
         best = column;
@@ -127,36 +132,47 @@ bool Nnls::enter_best() {
   }
 }
 
-void Nnls::refit() {
+void Refit::refit() {
+  if (!options_.non_negative) {
+    if (append_active(count_ - 1)) solve_active();
+    for (std::size_t p = 0; p < active_.size(); ++p) coefficients_[active_[p]] = solution_[p];
+    update_residual();
+    return;
+  }
   std::fill(blocked_.begin(), blocked_.end(), false);
   // Each entry lowers the error, so no active set comes twice; the bound only guards against rounding.
   for (std::size_t entries = 0; entries < 3 * capacity_ && enter_best(); ++entries) {
-    for (;;) {
-      // Walk from the feasible fit towards the unconstrained one, as far as all stay non-negative.
-      const auto reach = [this](std::size_t p) {
-        const double now = coefficients_[active_[p]];
-        return now > 0 ? now / (now - solution_[p]) : 0.0;
-      };
-      double step = 1;
-      for (std::size_t p = 0; p < active_.size(); ++p) {
-        if (solution_[p] <= 0) step = std::min(step, reach(p));
-      }
-      bool dropped = false;
-      for (std::size_t p = 0; p < active_.size(); ++p) {
-        double& now = coefficients_[active_[p]];
-        const bool blocking = solution_[p] <= 0 && reach(p) <= step;
-        now = step == 1 ? solution_[p] : now + step * (solution_[p] - now);
-        if (blocking) {
-          now = 0;
-          is_active_[active_[p]] = false;
-          dropped = true;
-        }
-      }
-      if (!dropped) break;
-      rebuild_active();
-      solve_active();
-    }
+    walk();
     update_residual();
+  }
+}
+
+// From the feasible fit towards the unconstrained one, as far as all stay non-negative; those that reach zero leave,
+// and on towards the unconstrained fit of the rest.
+void Refit::walk() {
+  const auto reach = [this](std::size_t p) {
+    const double now = coefficients_[active_[p]];
+    return now > 0 ? now / (now - solution_[p]) : 0.0;
+  };
+  for (;;) {
+    double step = 1;
+    for (std::size_t p = 0; p < active_.size(); ++p) {
+      if (solution_[p] <= 0) step = std::min(step, reach(p));
+    }
+    bool dropped = false;
+    for (std::size_t p = 0; p < active_.size(); ++p) {
+      double& now = coefficients_[active_[p]];
+      const bool blocking = solution_[p] <= 0 && reach(p) <= step;
+      now = step == 1 ? solution_[p] : now + step * (solution_[p] - now);
+      if (blocking) {
+        now = 0;
+        is_active_[active_[p]] = false;
+        dropped = true;
+      }
+    }
+    if (!dropped) return;
+    rebuild_active();
+    solve_active();
   }
 }
 
