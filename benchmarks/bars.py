@@ -77,9 +77,7 @@ def comp_bar(options):
     contenders = [
         Contender("published", lambda: baselines.comp_published(slow_x, slow_atoms, k, COHERENCE)),
         Contender("folded, batch 64", lambda: baselines.comp_folded(slow_x, slow_atoms, k, COHERENCE)),
-        Contender(
-            f"folded, batch {batch}", lambda: baselines.comp_folded(slow_x, slow_atoms, k, COHERENCE, batch)
-        ),
+        Contender(f"folded, batch {batch}", lambda: baselines.comp_folded(slow_x, slow_atoms, k, COHERENCE, batch)),
         Contender("headscan", lambda: hs.comp(x, packed, k=k, coherence=COHERENCE, threads=options.threads)),
     ]
     *slow, fast = interleave.measure(contenders, options.rounds, warm=not options.quick)

@@ -48,9 +48,7 @@ def _linear(weights, name, hidden):
 
 
 def _norm(weights, name, hidden):
-    return functional.layer_norm(
-        hidden, (WIDTH,), weights[f"{name}.weight"], weights[f"{name}.bias"], EPSILON
-    )
+    return functional.layer_norm(hidden, (WIDTH,), weights[f"{name}.weight"], weights[f"{name}.bias"], EPSILON)
 
 
 def _layer(weights, name, hidden):  # (texts, tokens, width)
@@ -62,18 +60,14 @@ def _layer(weights, name, hidden):  # (texts, tokens, width)
     output = _linear(weights, f"{name}.attention.output.dense", mixed)
     hidden = _norm(weights, f"{name}.attention.output.LayerNorm", hidden + output)
     inner = functional.gelu(_linear(weights, f"{name}.intermediate.dense", hidden))
-    return _norm(
-        weights, f"{name}.output.LayerNorm", hidden + _linear(weights, f"{name}.output.dense", inner)
-    )
+    return _norm(weights, f"{name}.output.LayerNorm", hidden + _linear(weights, f"{name}.output.dense", inner))
 
 
 @torch.inference_mode()
 def _embed(weights, tokens):  # (texts, tokens), all of one length: neither padding nor a mask
     hidden = weights["embeddings.word_embeddings.weight"][tokens]
     hidden = hidden + weights["embeddings.position_embeddings.weight"][: tokens.shape[1]]
-    hidden = _norm(
-        weights, "embeddings.LayerNorm", hidden + weights["embeddings.token_type_embeddings.weight"][0]
-    )
+    hidden = _norm(weights, "embeddings.LayerNorm", hidden + weights["embeddings.token_type_embeddings.weight"][0])
     for layer in range(LAYERS):
         hidden = _layer(weights, f"encoder.layer.{layer}", hidden)
     return functional.normalize(hidden.mean(dim=1), dim=1)

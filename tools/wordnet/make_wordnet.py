@@ -88,9 +88,7 @@ def main() -> None:
     """Read the folder named on the command line and write the list."""
     parser = argparse.ArgumentParser(description="Write WordNet 3.0's lemmas as a packaged vocabulary.")
     parser.add_argument("folder", type=Path, help="folder holding WordNet 3.0's index.* and data.* files")
-    parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUT, help="gzip file to write (default: packaged)"
-    )
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="gzip file to write (default: packaged)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
