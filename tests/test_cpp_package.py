@@ -17,6 +17,15 @@ def run(*command):
     return done.stdout
 
 
+def no_shared_code_in_instruction_set_objects(build):
+    """A function that the linker may merge across objects could run AVX-512 code where there is none."""
+    objects = [path for path in build.rglob("*.o") if "avx" in path.name]
+    assert len(objects) >= 4
+    for path in objects:
+        merged = [line for line in run("nm", "--demangle", path).splitlines() if " W " in line]
+        assert not merged, f"{path.name} shares {merged}"
+
+
 @pytest.mark.skipif(not CMAKE.exists(), reason="needs cmake in the environment: pip install headscan[test]")
 def test_find_package(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{CMAKE.parent}{os.pathsep}{os.environ['PATH']}")
@@ -33,6 +42,7 @@ def test_find_package(tmp_path, monkeypatch):
         "-DHEADSCAN_WARNINGS_AS_ERRORS=ON",
     )
     run(CMAKE, "--build", tmp_path / "build")
+    no_shared_code_in_instruction_set_objects(tmp_path / "build")
     run(CMAKE.with_name("ctest"), "--test-dir", tmp_path / "build", "--output-on-failure")
     run(CMAKE, "--install", tmp_path / "build", "--component", "cpp", "--prefix", tmp_path / "prefix")
     run(

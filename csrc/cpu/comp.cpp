@@ -41,7 +41,7 @@ void check(std::size_t x_columns, MatrixView<const float> atoms, const CompOptio
 // Queries a panel: the working memory of a call is bounded by this and does not grow with n.
 std::size_t panel_size(std::size_t width, const CompOptions& options) {
   constexpr std::size_t kStateBytes = std::size_t{128} << 20;
-  return std::clamp<std::size_t>(kStateBytes / Pursuit::bytes(width, options), 16, 1024);
+  return std::clamp<std::size_t>(kStateBytes / Pursuit::bytes(width, options), 16, 512);
 }
 
 template <class T>
@@ -78,7 +78,7 @@ SearchCounters comp(MatrixView<const T> x, MatrixView<const float> atoms, const 
   check(x.columns, atoms, options);
   Pool pool(options.threads);
   SearchF32 search(atoms, pool);
-  const std::size_t size = std::min({x.rows, panel_size(atoms.columns, options), std::size_t{512}});
+  const std::size_t size = std::min(x.rows, panel_size(atoms.columns, options));
   Pursuit pursuit(size, atoms.columns, options);
   return run(x, RowSource(atoms), search, pool, pursuit, size, codes, options);
 }

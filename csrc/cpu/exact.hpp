@@ -5,6 +5,7 @@
 #include <cstddef>
 
 namespace headscan {
+namespace {  // a copy each translation unit: a shared one could be the copy for an instruction set not there
 
 template <class A>
 double dot(const A* a, const double* b, std::size_t n) {
@@ -16,5 +17,7 @@ double dot(const A* a, const double* b, std::size_t n) {
   for (; i < n; ++i) sums[i % 8] += static_cast<double>(a[i]) * b[i];
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
+
+}  // namespace
 
 }  // namespace headscan

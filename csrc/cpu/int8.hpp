@@ -38,10 +38,11 @@ struct Int8Kernels {
   std::uint8_t (*keep_scores)(const std::int32_t* coarse, const std::int32_t* fine, const BlockBounds& block,
                               const QueryBounds& query, std::uint8_t* kept);
 
-  // Adds the sums of one segment to the running ones. Bit i of the result is set where the upper bound of atom i
-  // still reaches `floor`, or its kept byte is 255.
-  std::uint64_t (*advance)(std::int32_t* running, const std::int32_t* sums, std::size_t segment,
-                           const std::uint8_t* kept, const BlockBounds& block, const QueryBounds& query, float floor);
+  // after = before + the sums of one segment (before is not read in segment 0). Bit i of the result is set where the
+  // upper bound of atom i still reaches `floor`, or its kept byte is 255.
+  std::uint64_t (*advance)(const std::int32_t* before, const std::int32_t* sums, std::size_t segment,
+                           const std::uint8_t* kept, const BlockBounds& block, const QueryBounds& query, float floor,
+                           std::int32_t* after);
 
   // Bit i of 64 is set where values[i] >= floors[i].
   std::uint64_t (*at_least)(const std::uint8_t* values, const std::uint8_t* floors);

@@ -38,6 +38,19 @@ std::uint64_t sign_mask(i32x16 lanes) {
   return low | static_cast<unsigned>(_mm256_movemask_ps(halves[1])) << 8;
 }
 
+i32x16 widen(const std::uint8_t* bytes) {
+  const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  const __m256i halves[2] = {_mm256_cvtepu8_epi32(packed), _mm256_cvtepu8_epi32(_mm_srli_si128(packed, 8))};
+  return read<i32x16>(halves);
+}
+
+void narrow(i32x16 lanes, std::uint8_t* bytes) {  // lanes hold 0 .. 255
+  __m128i quarters[4];
+  std::memcpy(quarters, &lanes, sizeof(lanes));
+  const __m128i low = _mm_packus_epi32(quarters[0], quarters[1]), high = _mm_packus_epi32(quarters[2], quarters[3]);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(low, high));
+}
+
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
   std::uint64_t mask = 0;
   for (std::size_t i = 0; i < 64; i += 32) {

@@ -61,6 +61,14 @@ void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std:
 
 std::uint64_t sign_mask(i32x16 lanes) { return _mm512_movepi32_mask(reinterpret_cast<__m512i>(lanes)); }
 
+i32x16 widen(const std::uint8_t* bytes) {
+  return reinterpret_cast<i32x16>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
+}
+
+void narrow(i32x16 lanes, std::uint8_t* bytes) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(lanes)));
+}
+
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
   return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(values), _mm512_loadu_si512(floors));
 }

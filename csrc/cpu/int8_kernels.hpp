@@ -1,5 +1,5 @@
 // What follows the integer sums, in vectors of 16 lanes that the compiler splits as the instruction set needs.
-// Included once by each int8_<isa>.cpp, which then defines dot_tile, sign_mask and at_least.
+// Included once by each int8_<isa>.cpp, which then defines dot_tile, at_least and the three below.
 #include <cstring>
 
 #include "cpu/int8.hpp"
@@ -9,9 +9,10 @@ namespace {
 
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef std::int32_t i32x16 __attribute__((vector_size(64)));
-typedef std::uint8_t u8x16 __attribute__((vector_size(16)));
 
-std::uint64_t sign_mask(i32x16 lanes);  // bit i: lane i is negative
+std::uint64_t sign_mask(i32x16 lanes);           // bit i: lane i is negative
+i32x16 widen(const std::uint8_t* bytes);         // 16 bytes to lanes; compilers make this one by one of
+void narrow(i32x16 lanes, std::uint8_t* bytes);  // a vector conversion, so each file says how
 
 template <class V, class T>
 inline V read(const T* from) {
@@ -39,23 +40,23 @@ std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, c
     const f32x16 capped = positive < 254.0F ? positive : f32x16{} + 254.0F;
     const i32x16 steps = __builtin_convertvector(capped, i32x16) + 1;  // truncated, plus one: never below
     largest = steps > largest ? steps : largest;
-    const u8x16 bytes = __builtin_convertvector(steps, u8x16);
-    std::memcpy(kept + i, &bytes, sizeof(bytes));
+    narrow(steps, kept + i);
   }
   std::int32_t top = 0;
   for (std::size_t lane = 0; lane < 16; ++lane) top = largest[lane] > top ? largest[lane] : top;
   return static_cast<std::uint8_t>(top);
 }
 
-std::uint64_t advance(std::int32_t* running, const std::int32_t* sums, std::size_t segment, const std::uint8_t* kept,
-                      const BlockBounds& block, const QueryBounds& query, float floor) {
+std::uint64_t advance(const std::int32_t* before, const std::int32_t* sums, std::size_t segment,
+                      const std::uint8_t* kept, const BlockBounds& block, const QueryBounds& query, float floor,
+                      std::int32_t* after) {
   std::uint64_t mask = 0;
   const int shift = segment < kCoarseSegments ? query.shift : 0;
   for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
     i32x16 sum = (read<i32x16>(sums + i) + query.offset[segment]) << shift;
-    if (segment > 0) sum += read<i32x16>(running + i);
-    std::memcpy(running + i, &sum, sizeof(sum));
-    const i32x16 steps = __builtin_convertvector(read<u8x16>(kept + i), i32x16);
+    if (segment > 0) sum += read<i32x16>(before + i);
+    std::memcpy(after + i, &sum, sizeof(sum));
+    const i32x16 steps = widen(kept + i);
     f32x16 bound =
         upper_bound(sum, block, query, query.norm[segment], i) + __builtin_convertvector(steps, f32x16) * query.kept;
     if (segment + 1 < kSegments) {

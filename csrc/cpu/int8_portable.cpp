@@ -24,6 +24,16 @@ std::uint64_t sign_mask(i32x16 lanes) {
   return mask;
 }
 
+i32x16 widen(const std::uint8_t* bytes) {
+  i32x16 lanes;
+  for (std::size_t i = 0; i < 16; ++i) lanes[i] = bytes[i];
+  return lanes;
+}
+
+void narrow(i32x16 lanes, std::uint8_t* bytes) {
+  for (std::size_t i = 0; i < 16; ++i) bytes[i] = static_cast<std::uint8_t>(lanes[i]);
+}
+
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
   std::uint64_t mask = 0;
   for (std::size_t i = 0; i < 64; ++i) mask |= static_cast<std::uint64_t>(values[i] >= floors[i]) << i;

@@ -79,7 +79,7 @@ void Pursuit::take(std::size_t slot, std::size_t round, const std::int64_t* foun
   const std::int64_t index = lanes() == 2 ? larger_magnitude(slot, found, rows, buffer) : found[0];
   const float* atom = rows.fetch(index, buffer);
   if (options_.method == Method::kLasso) {
-    done_[slot] |= dot(atom, query(0, slot), fit_width_) <= options_.penalty * kPenaltyMet ? 1 : 0;
+    if (dot(atom, query(0, slot), fit_width_) <= options_.penalty * kPenaltyMet) done_[slot] = 1;
   }
   if (round == options_.k) return;
   record(slot, round, done_[slot] != 0 ? -1 : index);

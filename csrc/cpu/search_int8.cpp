@@ -44,7 +44,7 @@ void set_code_bounds(QueryBounds& bounds, const Quantised& quantised, const std:
 
 std::size_t SearchInt8::panel_size(const PackedLayout& layout, std::size_t bytes) {
   const std::size_t fitting = bytes / (std::max<std::size_t>(layout.blocks(), 1) * (kBlockAtoms + 1));
-  return std::clamp<std::size_t>(fitting / kChunk * kChunk, kChunk, 1024);
+  return std::clamp<std::size_t>(fitting / kChunk * kChunk, kChunk, 512);
 }
 
 SearchInt8::SearchInt8(const PackedAtoms& packed, const RowSource& rows, std::size_t panel_size)
@@ -318,19 +318,19 @@ void SearchInt8::move_pass(const Panel& panel, std::size_t block, Worker& worker
       const std::size_t group = std::min(kGroupQueries, passing.size() - first);
       for (std::size_t q = 0; q < kGroupQueries; ++q) {
         queries[q] = codes(passing[first + std::min(q, group - 1)]) + start;
+        __builtin_prefetch(kept(block, passing[std::min(first + kGroupQueries + q, passing.size() - 1)]));
       }
       int8_.dot_tile(atoms, queries, steps, sums);
       worker.multiply_adds += kGroupQueries * kBlockAtoms * steps * 4;
       for (std::size_t q = 0; q < group; ++q) {
         const std::uint32_t query = passing[first + q];
-        std::int32_t* running = &worker.running[(first + q) * kBlockAtoms];
-        const std::uint64_t mask = int8_.advance(running, sums + q * kBlockAtoms, segment, kept(block, query), bounds,
-                                                 bounds_[query], best_known_[query]);
+        const std::uint64_t mask = int8_.advance(&worker.running[(first + q) * kBlockAtoms], sums + q * kBlockAtoms,
+                                                 segment, kept(block, query), bounds, bounds_[query],
+                                                 best_known_[query], &worker.running[kept_count * kBlockAtoms]);
         if (mask == 0) continue;
         if (segment + 1 == kSegments) {
           take_candidates(panel, query, block, mask, worker);
         } else {
-          std::copy_n(running, kBlockAtoms, &worker.running[kept_count * kBlockAtoms]);
           passing[kept_count++] = query;
         }
       }

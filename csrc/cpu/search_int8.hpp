@@ -13,6 +13,7 @@
 
 #include "cpu/dense.hpp"
 #include "cpu/int8.hpp"
+#include "cpu/large_buffer.hpp"
 #include "cpu/row_source.hpp"
 #include "cpu/search.hpp"
 #include "headscan/pack.hpp"
@@ -63,7 +64,7 @@ class SearchInt8 final : public Search {
   BlockBounds block_bounds(std::size_t block) const;
   const std::int8_t* codes(std::size_t query) const { return &codes_[query * code_bytes_]; }
   std::uint8_t* kept(std::size_t block, std::size_t query) {
-    return &kept_[(block * panel_size_ + query) * kBlockAtoms];
+    return kept_.data() + (block * panel_size_ + query) * kBlockAtoms;
   }
 
   const PackedAtoms& packed_;
@@ -79,7 +80,8 @@ class SearchInt8 final : public Search {
   std::vector<Anchor> anchor_;
   std::vector<QueryBounds> bounds_;
   std::vector<std::int8_t> codes_;                // (panel, code bytes)
-  std::vector<std::uint8_t> kept_, kept_maxima_;  // (blocks, panel, 64), (blocks, panel)
+  LargeBuffer<std::uint8_t> kept_;                // (blocks, panel, 64)
+  std::vector<std::uint8_t> kept_maxima_;         // (blocks, panel)
   std::vector<std::uint8_t> floors_;              // (panel): kept bytes below this cannot reach the best
   std::vector<float> best_known_;                 // (panel): a lower bound of the round's best, rounded down
   std::vector<std::vector<std::int64_t>> pools_;  // the best atoms of earlier rounds, a query each
