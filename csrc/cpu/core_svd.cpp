@@ -31,9 +31,10 @@ void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {
 
 }  // namespace
 
-CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& right, std::size_t r,
+CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& right, std::size_t r, bool single,
                  const DenseKernels& kernels) {
   const std::size_t ld = padded(r);
+  const double tolerance = single ? 1e-10 : 0x1p-52 * std::sqrt(static_cast<double>(r));
   // `a` holds the core transposed: its rows are the core's columns, which Jacobi makes orthogonal.
   std::vector<double> a(ld * ld, 0.0), rotations(ld * ld, 0.0), transposed(ld * ld, 0.0);
   for (std::size_t i = 0; i < ld; ++i) {
@@ -41,7 +42,7 @@ CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& rig
   }
   kernels.multiply_f64(right.data(), ld, transposed.data(), ld, ld, ld, a.data());
   for (std::size_t i = 0; i < r; ++i) rotations[i * ld + i] = 1;
-  kernels.jacobi_f64(a.data(), rotations.data(), r, ld);
+  kernels.jacobi_f64(a.data(), rotations.data(), r, ld, tolerance);
 
   std::vector<double> lengths(r);
   for (std::size_t i = 0; i < r; ++i) lengths[i] = std::sqrt(dot(&a[i * ld], &a[i * ld], r));

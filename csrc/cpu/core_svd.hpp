@@ -14,8 +14,8 @@ struct CoreSvd {
 };
 
 // Of left * right^T, both (ld, ld) with ld = padded(r) and the padding zero. u and v have orthonormal columns even
-// where the core has a lower rank than r.
-CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& right, std::size_t r,
+// where the core has a lower rank than r. `single`: to 1e-10, which is enough for float32, else to rounding.
+CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& right, std::size_t r, bool single,
                  const DenseKernels& kernels);
 
 // +1 or -1 per column of u (rows, ld), making its largest-magnitude entry positive (ties: the first).

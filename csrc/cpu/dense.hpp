@@ -44,9 +44,9 @@ struct DenseKernels {
   void (*multiply_f32)(const float* a, std::size_t lda, const float* b, std::size_t rows, std::size_t inner,
                        std::size_t ld, float* c);
 
-  // One-sided Jacobi: rotates the rows of a (r, ld) until they are orthogonal, and those of v alike.
-  // Returns the sweeps used.
-  int (*jacobi_f64)(double* a, double* v, std::size_t r, std::size_t ld);
+  // One-sided Jacobi: rotates the rows of a (r, ld) until the cosine of any two is at most `tolerance`, and those of
+  // v alike if there is one. Returns the sweeps used.
+  int (*jacobi_f64)(double* a, double* v, std::size_t r, std::size_t ld, double tolerance);
 
   // maxima[q] = max over atoms of <query q, atom>, float32, for queries (count, stride) padded with zeros
   // to a multiple of 16 and atoms (atom_count, width) as the caller holds them.

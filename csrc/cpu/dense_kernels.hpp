@@ -106,6 +106,8 @@ void multiply_f32(const float* a, std::size_t lda, const float* b, std::size_t r
   }
 }
 
+inline f64v every(double value) { return value - f64v{}; }
+
 inline double sum_lanes(f64v v) {
   double total = 0;
   for (std::size_t lane = 0; lane < kW; ++lane) total += v[lane];
@@ -126,56 +128,74 @@ inline double padded_dot(const double* a, const double* b, std::size_t ld) {
 inline void rotate(double* a, double* b, double c, double s, std::size_t ld) {
   for (std::size_t i = 0; i < ld; i += kW) {
     const f64v x = load(a + i), y = load(b + i);
-    store(a + i, c * x - s * y);
-    store(b + i, s * x + c * y);
+    store(a + i, fma(every(c), x, every(-s) * y));
+    store(b + i, fma(every(s), x, every(c) * y));
   }
 }
 
-// One round of disjoint pairs: their inner products, then their angles, then their rotations, so that the latency of
-// one pair hides behind the others. Returns whether any pair was rotated.
-bool rotate_pairs(double* a, double* v, const std::size_t* left, const std::size_t* right, std::size_t pairs,
-                  std::size_t ld, double tolerance, double* norms, double* work) {
-  double *products = work, *cosines = work + pairs, *sines = work + 2 * pairs;
-  for (std::size_t m = 0; m < pairs; ++m) products[m] = padded_dot(a + left[m] * ld, a + right[m] * ld, ld);
-  for (std::size_t m = 0; m < pairs; ++m) {
-    const double p = products[m], x = norms[left[m]], y = norms[right[m]];
-    const double zeta = (y - x) / (2 * p);
-    const double t = std::copysign(1.0, zeta) / (std::abs(zeta) + std::sqrt(1 + zeta * zeta));  // 0 where huge
-    const bool needed = std::abs(p) > tolerance * std::sqrt(x * y);
-    cosines[m] = needed ? 1 / std::sqrt(1 + t * t) : 1.0;
-    sines[m] = needed ? t * cosines[m] : 0.0;
-    products[m] = needed ? t * p : 0.0;
+// What one round of disjoint pairs works on; all of it as long as there are pairs.
+struct Pairs {
+  explicit Pairs(std::size_t count) : left(count), right(count), x(count), y(count), p(count), c(count), s(count) {}
+  std::vector<std::size_t> left, right;
+  std::vector<double> x, y, p, c, s;  // squared norms, inner product, cosine, sine
+};
+
+// The angles that make the rows of each pair orthogonal; sine 0 where they are already.
+void set_angles(Pairs& pairs, double tolerance) {
+  const double square = tolerance * tolerance;
+  double *x = pairs.x.data(), *y = pairs.y.data(), *p = pairs.p.data(), *c = pairs.c.data(), *s = pairs.s.data();
+  for (std::size_t m = 0, count = pairs.p.size(); m < count; ++m) {  // branchless: eight pairs at a time
+    const double needed = p[m] * p[m] > square * x[m] * y[m] ? 1.0 : 0.0;
+    const double twice = needed > 0 ? 2 * p[m] : 1.0;
+    const double zeta = (y[m] - x[m]) / twice;
+    const double t = needed * std::copysign(1.0, zeta) / (std::abs(zeta) + std::sqrt(1 + zeta * zeta));  // 0 if huge
+    c[m] = 1 / std::sqrt(1 + t * t);
+    s[m] = t * c[m];
+    p[m] *= t;
   }
+}
+
+// Rotates one round of pairs: all inner products, then all angles, then all rotations, so that the latency of one
+// pair hides behind the others. Returns whether any pair was rotated. v may be null.
+bool rotate_pairs(double* a, double* v, Pairs& pairs, std::size_t ld, double tolerance, std::vector<double>& norms) {
+  const std::size_t count = pairs.left.size();
+  for (std::size_t m = 0; m < count; ++m) {
+    pairs.p[m] = padded_dot(a + pairs.left[m] * ld, a + pairs.right[m] * ld, ld);
+    pairs.x[m] = norms[pairs.left[m]];
+    pairs.y[m] = norms[pairs.right[m]];
+  }
+  set_angles(pairs, tolerance);
   bool rotated = false;
-  for (std::size_t m = 0; m < pairs; ++m) {
-    if (sines[m] == 0) continue;
+  for (std::size_t m = 0; m < count; ++m) {
+    if (pairs.s[m] == 0) continue;
     rotated = true;
-    rotate(a + left[m] * ld, a + right[m] * ld, cosines[m], sines[m], ld);
-    rotate(v + left[m] * ld, v + right[m] * ld, cosines[m], sines[m], ld);
-    norms[left[m]] = std::max(0.0, norms[left[m]] - products[m]);
-    norms[right[m]] += products[m];
+    const std::size_t left = pairs.left[m], right = pairs.right[m];
+    rotate(a + left * ld, a + right * ld, pairs.c[m], pairs.s[m], ld);
+    if (v != nullptr) rotate(v + left * ld, v + right * ld, pairs.c[m], pairs.s[m], ld);
+    norms[left] = std::max(0.0, norms[left] - pairs.p[m]);
+    norms[right] += pairs.p[m];
   }
   return rotated;
 }
 
 // Pairs go round as in a tournament: row 0 stays, the others move on by one place a round (Brent and Luk 1985).
-int jacobi_f64(double* a, double* v, std::size_t r, std::size_t ld) {
+int jacobi_f64(double* a, double* v, std::size_t r, std::size_t ld, double tolerance) {
   constexpr int kMaxSweeps = 60;
-  const double tolerance = std::numeric_limits<double>::epsilon() * std::sqrt(static_cast<double>(r));
-  const std::size_t players = r + r % 2, pairs = players / 2;  // row r, if it plays, is padding: zero, never rotated
-  std::vector<double> norms(players, 0.0), work(3 * pairs);
-  std::vector<std::size_t> seats(players), left(pairs), right(pairs);
+  const std::size_t players = r + r % 2;  // row r, if it plays, is padding: zero, never rotated
+  Pairs pairs(players / 2);
+  std::vector<double> norms(players, 0.0);
+  std::vector<std::size_t> seats(players);
   std::iota(seats.begin(), seats.end(), std::size_t{0});
   int sweep = 0;
   for (bool rotated = true; rotated && sweep < kMaxSweeps; ++sweep) {
     rotated = false;
     for (std::size_t i = 0; i < r; ++i) norms[i] = padded_dot(a + i * ld, a + i * ld, ld);
     for (std::size_t round = 0; round + 1 < players; ++round) {
-      for (std::size_t m = 0; m < pairs; ++m) {
-        left[m] = std::min(seats[m], seats[players - 1 - m]);
-        right[m] = std::max(seats[m], seats[players - 1 - m]);
+      for (std::size_t m = 0; m < players / 2; ++m) {
+        pairs.left[m] = std::min(seats[m], seats[players - 1 - m]);
+        pairs.right[m] = std::max(seats[m], seats[players - 1 - m]);
       }
-      rotated |= rotate_pairs(a, v, left.data(), right.data(), pairs, ld, tolerance, norms.data(), work.data());
+      rotated |= rotate_pairs(a, v, pairs, ld, tolerance, norms);
       std::rotate(seats.begin() + 1, seats.end() - 1, seats.end());
     }
   }

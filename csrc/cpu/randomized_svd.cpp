@@ -88,7 +88,8 @@ void finish(const LargeMatrix<T>& a, const Problem<T>& problem, Range range, con
   const std::size_t m = a.rows(), n = a.columns(), rank = problem.rank, ld = padded(range.columns);
   // Rounded to float32, an orthogonality of 1e-10 is as good as any.
   Orthonormal basis = orthonormal(std::move(range.z), n, range.columns, sizeof(T) == sizeof(float) ? 1e3 : 0);
-  CoreSvd core = core_svd(identity(range.columns), basis.triangle, range.columns, kernels);
+  CoreSvd core =
+      core_svd(identity(range.columns), basis.triangle, range.columns, sizeof(T) == sizeof(float), kernels);
   for (double& value : core.sigma) value *= basis.scale;
 
   const std::vector<double> u = times(range.q, core.u, m, ld), v = basis.times(core.v);

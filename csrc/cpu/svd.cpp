@@ -89,7 +89,7 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
   orthonormal_basis(d_left, r, once_below, kernels, work.left);
   scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, work.right.source);
   orthonormal_basis(d_right, r, once_below, kernels, work.right);
-  const CoreSvd core = core_svd(work.left.triangle, work.right.triangle, r, kernels);
+  const CoreSvd core = core_svd(work.left.triangle, work.right.triangle, r, sizeof(T) == sizeof(float), kernels);
 
   expand(work.left, core.u, d_left, r, ld, kernels, work);
   const auto signs = column_signs(work.vectors, d_left, r, ld);
