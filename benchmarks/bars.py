@@ -225,6 +225,7 @@ def main():
         head = interleave.machine(options.threads)
         heading, lines = BARS[name](options)
         suffix = "" if options.kind == "structured" else f"_{options.kind}"
+        suffix += f"_k{options.k}" if name == "comp" and options.k != SIZES["k"] else ""
         interleave.report(None if options.quick else f"{name}{suffix}", heading, [*head, "", *lines])
 
 

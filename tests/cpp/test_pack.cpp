@@ -1,0 +1,130 @@
+// The certified int8 search gives the codes of the plain one, for any thread count, method and shape.
+#include <cstdio>
+
+#include "check.hpp"
+#include "headscan/comp.hpp"
+#include "headscan/pack.hpp"
+
+namespace {
+
+using headscan::CodeViews;
+using headscan::CompOptions;
+using headscan::PackedDictionary;
+
+struct Dictionary {
+  std::size_t rows, width;
+  std::vector<float> atoms, rotation, scale, error, beyond;
+  std::vector<std::uint8_t> codes;
+  PackedDictionary views;
+
+  Dictionary(std::vector<float> values, std::size_t width_, int threads)
+      : rows(values.size() / width_), width(width_), atoms(std::move(values)), rotation(width * width) {
+    for (std::size_t i = 0; i < width; ++i) rotation[i * width + (i + 1) % width] = 1;  // a permutation of the axes
+    headscan::PackedOutput out;
+    out.rows = rows;
+    out.width = width;
+    scale.resize(out.blocks() * headscan::kBlockAtoms);
+    error.resize(scale.size());
+    beyond.resize(scale.size() * (headscan::kSegments - 1));
+    codes.resize(out.blocks() * out.block_bytes());
+    out.rotation = rotation.data();
+    out.codes = codes.data();
+    out.scale = scale.data();
+    out.error = error.data();
+    out.beyond = beyond.data();
+    const auto layout = headscan::pack({atoms.data(), rows, width, width}, out, threads);
+    static_cast<headscan::PackedLayout&>(views.packed) = layout;
+    views.packed.rotation = rotation.data();
+    views.packed.codes = codes.data();
+    views.packed.scale = scale.data();
+    views.packed.error = error.data();
+    views.packed.beyond = beyond.data();
+    views.atoms = {atoms.data(), rows, width, width};
+  }
+};
+
+struct Codes {
+  std::vector<std::int64_t> indices;
+  std::vector<double> coefficients;
+  std::vector<std::uint8_t> certified;
+  headscan::SearchCounters counters;
+};
+
+template <class Atoms>
+Codes encode(const std::vector<double>& x, const Atoms& atoms, std::size_t width, const CompOptions& options) {
+  const std::size_t n = x.size() / width, k = options.k;
+  Codes codes{std::vector<std::int64_t>(n * k), std::vector<double>(n * k), std::vector<std::uint8_t>(n), {}};
+  const CodeViews views{
+      {codes.indices.data(), n, k, k}, {codes.coefficients.data(), n, k, k}, codes.certified.data()};
+  codes.counters = headscan::comp<double>({x.data(), n, width, width}, atoms, views, options);
+  return codes;
+}
+
+// Atoms in tight groups, so that many scores are close.
+std::vector<float> grouped_rows(std::size_t rows, std::size_t width) {
+  auto values = random_unit_rows<float>(rows, width, 7);
+  const auto centres = random_unit_rows<float>(rows / 30 + 1, width, 8);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < width; ++j) {
+      values[i * width + j] = 0.4F * values[i * width + j] + 0.8F * centres[i / 30 * width + j];
+    }
+  }
+  return values;
+}
+
+void equals_the_plain_search(std::size_t rows, std::size_t width, headscan::Method method) {
+  const Dictionary dictionary(grouped_rows(rows, width), width, 3);
+  const auto x = random_unit_rows<double>(75, width, 9);
+  CompOptions options;
+  options.k = std::min<std::size_t>(7, rows);
+  options.method = method;
+  options.penalty = 0.05;
+  options.threads = 1;
+  const Codes plain = encode(x, dictionary.views.atoms, width, options);
+  for (const int threads : {1, 3, 8}) {
+    options.threads = threads;
+    const Codes packed = encode(x, dictionary.views, width, options);
+    CHECK(packed.indices == plain.indices);
+    CHECK(packed.coefficients == plain.coefficients);
+    CHECK(packed.certified == plain.certified);
+  }
+}
+
+void equal_atoms_fall_back() {
+  const auto atom = random_unit_rows<float>(1, 12, 3);
+  std::vector<float> atoms;
+  for (int copy = 0; copy < 2500; ++copy) atoms.insert(atoms.end(), atom.begin(), atom.end());
+  const Dictionary dictionary(std::move(atoms), 12, 1);
+  const Codes codes = encode(std::vector<double>(atom.begin(), atom.end()), dictionary.views, 12, CompOptions{});
+  CHECK((codes.indices == std::vector<std::int64_t>{0, 1, 2, 3, 4}));
+  CHECK(codes.counters.fallbacks > 0);
+}
+
+void bad_rotation_throws() {
+  std::vector<float> atoms = random_unit_rows<float>(4, 4, 1);
+  Dictionary dictionary(atoms, 4, 1);
+  dictionary.rotation[0] = 0.5F;
+  headscan::PackedOutput out;
+  out.rows = out.width = 4;
+  out.rotation = dictionary.rotation.data();
+  CHECK(throws_invalid_argument([&] { headscan::pack({atoms.data(), 4, 4, 4}, out, 1); }));
+}
+
+}  // namespace
+
+int main() {
+  using headscan::Method;
+  try {
+    for (const std::size_t width : {1U, 3U, 16U, 47U, 130U}) equals_the_plain_search(700, width, Method::kComp);
+    for (const std::size_t rows : {1U, 63U, 65U, 128U}) equals_the_plain_search(rows, 40, Method::kComp);
+    for (const Method method : {Method::kTopK, Method::kMp, Method::kOmp, Method::kLasso}) {
+      equals_the_plain_search(500, 40, method);
+    }
+    equal_atoms_fall_back();
+    bad_rotation_throws();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
