@@ -19,7 +19,9 @@ inline constexpr double kFloatSlack = 4e-6;  // float32 rounding in the bounds, 
 inline float rounded_up(double value) { return static_cast<float>(value * (1 + 1e-6)); }
 inline float rounded_down(double value) { return static_cast<float>(value - std::abs(value) * 1e-6); }
 
-static inline double norm_of(const double* values, std::size_t width) { return std::sqrt(dot(values, values, width)); }
+static inline double norm_of(const double* values, std::size_t width) {
+  return std::sqrt(dot(values, values, width));
+}
 
 template <class Visit>
 void for_each_bit(std::uint64_t mask, const Visit& visit) {
