@@ -1,5 +1,7 @@
 """comp against the float64 reference, on every instruction set, and its properties."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +149,7 @@ class TestHardDictionaries:
 @pytest.mark.parametrize(
     ("x", "atoms", "options", "message"),
     [
-        (np.ones((2, 4)), np.ones((3, 5), np.float32), {}, "rows of the same length"),
+        (np.ones((2, 4)), np.ones((3, 5), np.float32), {"k": 1}, "rows of the same length"),
         (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 4}, "number of atoms"),
         (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 0}, "at least 1"),
         (np.full((2, 4), np.nan), np.ones((3, 4), np.float32), {"k": 1}, "row 0 holds NaN"),
@@ -155,6 +157,9 @@ class TestHardDictionaries:
         (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 1, "coherence": -1.0}, "coherence"),
         (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 1, "coherence": np.nan}, "coherence"),
         (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 1, "threads": -1}, "threads"),
+        (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 1, "threads": 5000}, "threads"),
+        (np.ones((2, 4)), np.ones((3, 4), np.float32), {"k": 2**40}, "number of atoms"),
+        (np.full((2, 4), 1e38), np.ones((3, 4), np.float32), {"k": 1}, "row 0: its norm"),
         (np.ones(4), np.ones((3, 4), np.float32), {"k": 1}, "2 dimensions"),
         (np.ones((2, 4)), np.ones((0, 4), np.float32), {"k": 1}, "number of atoms"),
     ],
@@ -170,6 +175,24 @@ def test_bad_kinds_are_refused(bad):
         hs.comp(bad, np.ones((3, 4), np.float32), k=1)
     with pytest.raises(TypeError):
         hs.comp(np.ones((2, 4)), np.ones((3, 4)), k=1)  # float64 atoms
+
+
+@pytest.mark.parametrize("options", [{"k": 2.5}, {"k": True}, {"k": "2"}, {"threads": 1.5}, {"threads": "2"}])
+def test_numbers_that_are_not_whole_are_refused(options):
+    with pytest.raises(TypeError, match="whole number"):
+        hs.comp(np.ones((2, 4)), np.ones((3, 4), np.float32), **options)
+
+
+def test_threads_that_cannot_start_are_an_error():
+    code = (
+        "import resource, numpy as np, headscan as hs\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), used + (1 << 28)))\n"
+        "try:\n    hs.comp(np.ones((2, 10)), np.eye(10, dtype='f4'), k=2, threads=1000)\n"
+        "except (RuntimeError, MemoryError) as error:\n    print('refused', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "refused" in done.stdout, done.stdout + done.stderr
 
 
 def test_unknown_instruction_set_is_refused(monkeypatch):

@@ -1,6 +1,9 @@
 """Packed dictionaries: the certified search equals the plain one, saving and mapping, and damage."""
 
+import copy
 import json
+import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -86,7 +89,7 @@ class TestSaved:
     def test_round_trip_is_memory_mapped_and_gives_the_same_codes(self, saved):
         atoms, folder = saved
         packed = hs.load_packed(folder)
-        assert isinstance(packed.codes, np.memmap) and packed.row_source[0] >= 0
+        assert isinstance(packed.codes, np.memmap) and packed.row_file is not None
         x = unit_rows(np.random.default_rng(5), 30, 40, np.float64)
         same_codes(hs.comp(x, atoms), hs.comp(x, packed))
         assert hs.pack(packed.atoms).save(folder) == folder.resolve()  # replaced as a whole
@@ -100,6 +103,41 @@ class TestSaved:
         with pytest.raises(hs.HeadscanError, match="damaged"):
             hs.load_packed(saved[1])
 
+    def test_a_changed_layout_is_found(self, saved):
+        manifest = saved[1] / "packed.json"
+        content = json.loads(manifest.read_text())
+        for change in (
+            {"shift": content["layout"]["shift"] + 1},
+            {"largest_norm": 0.5},
+            {"rows": 400},
+            {"shift": "x"},
+        ):
+            manifest.write_text(json.dumps(content | {"layout": content["layout"] | change}))
+            with pytest.raises(hs.HeadscanError, match="layout does not match its hash"):
+                hs.load_packed(saved[1])
+
+    def test_rows_outlive_the_name_and_the_first_owner(self, saved, tmp_path):
+        atoms, folder = saved
+        x = unit_rows(np.random.default_rng(8), 30, 40, np.float64)
+        packed = hs.load_packed(folder)
+        shutil.rmtree(folder)
+        copies = [copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))]
+        same_codes(hs.comp(x, atoms), hs.comp(x, packed))
+        del packed
+        np.save(tmp_path / "other.npy", np.zeros((500, 40), np.float32))
+        other = np.load(tmp_path / "other.npy", mmap_mode="r")
+        for one in copies:
+            same_codes(hs.comp(x, atoms), hs.comp(x, one))
+        assert other.shape == atoms.shape
+
+    def test_a_private_map_is_searched_as_it_is_in_memory(self, saved, tmp_path):
+        atoms, _ = saved
+        np.save(tmp_path / "raw.npy", 3 * atoms)
+        private = np.load(tmp_path / "raw.npy", mmap_mode="c")
+        private /= 3
+        x = unit_rows(np.random.default_rng(9), 30, 40, np.float64)
+        same_codes(hs.comp(x, np.array(private)), hs.comp(x, hs.pack(private)))
+
     def test_truncated_and_missing_files_are_found(self, saved):
         path = saved[1] / "codes.npy"
         path.write_bytes(path.read_bytes()[:-100])
@@ -110,12 +148,9 @@ class TestSaved:
             hs.load_packed(saved[1])
 
     def test_arrays_that_do_not_fit_are_refused(self, saved):
-        manifest = saved[1] / "packed.json"
-        content = json.loads(manifest.read_text())
-        content["layout"]["rows"] = 400
-        manifest.write_text(json.dumps(content))
+        np.save(saved[1] / "atoms.npy", np.zeros((400, 40), np.float32))
         with pytest.raises(hs.HeadscanError, match="do not fit"):
-            hs.load_packed(saved[1])
+            hs.load_packed(saved[1], verify=False)
 
     def test_other_folders_are_left_alone(self, tmp_path):
         (tmp_path / "precious").write_text("x")

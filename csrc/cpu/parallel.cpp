@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "headscan/info.hpp"
 
@@ -26,16 +27,25 @@ int default_threads() {
 }
 
 Pool::Pool(int threads) {
-  if (threads < 0) {
-    throw std::invalid_argument("threads must be 0 (all) or more, got " + std::to_string(threads));
+  constexpr int kMostThreads = 1024;
+  if (threads < 0 || threads > kMostThreads) {
+    throw std::invalid_argument("threads must be from 0 (all) to " + std::to_string(kMostThreads) + ", got " +
+                                std::to_string(threads));
   }
   const int wanted = threads == 0 ? default_threads() : threads;
-  for (int worker = 1; worker < wanted; ++worker) {
-    threads_.emplace_back([this, worker] { serve(static_cast<std::size_t>(worker)); });
+  try {
+    for (int worker = 1; worker < wanted; ++worker) {
+      threads_.emplace_back([this, worker] { serve(static_cast<std::size_t>(worker)); });
+    }
+  } catch (const std::system_error& error) {
+    stop();
+    throw std::runtime_error("cannot start " + std::to_string(wanted) + " threads: " + error.what());
   }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -26,6 +26,7 @@ class Pool {
   void run(std::size_t tasks, const Body& body);
 
  private:
+  void stop();
   void serve(std::size_t worker);
   void drain(std::size_t worker);
 

@@ -46,6 +46,9 @@ void Pursuit::start(std::size_t slot, const T* x, std::size_t row) {
       throw std::invalid_argument("x must be finite; row " + std::to_string(row) + " holds NaN or infinity");
     }
   }
+  if (!(dot(q, q, width_) < 1e30)) {  // what float32 searches can take
+    throw std::invalid_argument("x is far too long in row " + std::to_string(row) + ": its norm must be below 1e15");
+  }
   if (lanes() == 2) std::transform(q, q + width_, query(1, slot), std::negate<>());
   std::fill_n(&sums_[slot * width_], width_, 0.0);
   done_[slot] = 0;

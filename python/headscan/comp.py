@@ -117,8 +117,7 @@ def comp(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k, threads = _whole(k, "k", 1), _whole(threads, "threads", 0)
     queries = np.ascontiguousarray(as_floating(x, "x"))
     dictionary = atoms
     if not isinstance(atoms, PackedAtoms):
@@ -127,20 +126,38 @@ def comp(
             raise TypeError(f"atoms must be float32, got {rows.dtype}")
         enough = rows.ndim == queries.ndim == 2 and _worth_packing(len(queries) * k, *rows.shape)
         dictionary = rows
+        _check_k(k, rows)
         if enough or coherence_atoms is not None:
             dictionary = pack(rows, coherence_atoms=coherence_atoms, threads=threads)
     elif coherence_atoms is not None:
         raise ValueError("coherence_atoms go into pack() where the dictionary is packed")
+    else:
+        _check_k(k, atoms)
     options = {
-        "k": int(k),
+        "k": k,
         "coherence": float(coherence) if method == "comp" else 0.0,
         "method": _core.Method.__members__["comp" if method == "nnomp" else method],
         "penalty": float(penalty),
         "fit_width": dictionary.layout["fit_width"] if isinstance(dictionary, PackedAtoms) else 0,
-        "threads": int(threads),
+        "threads": threads,
     }
     indices, coefficients, certified, *counters = _search(queries, dictionary, options)
     return SparseCodes(like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters))
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    number = int(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def _check_k(k: int, atoms: Any) -> None:
+    """Refuse a k that no code could have before anything of that size is allocated."""
+    if k > len(atoms):
+        raise ValueError(f"k must be from 1 to the number of atoms ({len(atoms)}), got {k}")
 
 
 def _worth_packing(searches: int, rows: int, width: int) -> bool:
@@ -153,4 +170,6 @@ def _search(queries: Any, dictionary: Any, options: dict[str, Any]) -> Any:
         return _core.comp(queries, np.ascontiguousarray(dictionary), options)
     packed = dictionary
     arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
-    return _core.comp_packed(queries, packed.atoms, packed.layout, *arrays, *packed.row_source, options)
+    file = packed.row_file
+    rows = (-1, 0) if file is None else (file.descriptor, file.offset)
+    return _core.comp_packed(queries, packed.atoms, packed.layout, *arrays, *rows, options)

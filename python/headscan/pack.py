@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
+import hashlib
+import json
 import os
 import weakref
 from dataclasses import dataclass
@@ -19,9 +20,36 @@ from headscan.errors import HeadscanError
 __all__ = ["PackedAtoms", "load_packed", "pack", "principal_axes"]
 
 FloatArray = npt.NDArray[np.float32]
-_KIND, _FORMAT_VERSION = "headscan-packed-atoms", 1
+_KIND, _FORMAT_VERSION = "headscan-packed-atoms", 2
 _MANIFEST = "packed.json"
 _ARRAYS = ("atoms", "rotation", "codes", "scale", "error", "beyond")
+
+
+class _RowFile:
+    """The file that a mapped dictionary's rows are read from: opened once, closed when nothing maps it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+        self.offset = 0
+
+    def map(self) -> FloatArray:
+        """Map the .npy array in the file, through the same open file, whatever has become of its name."""
+        with open(self.descriptor, "rb", closefd=False) as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"expected .npy format 1.0, got {version}")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            if fortran or dtype != np.dtype("<f4"):
+                raise ValueError(f"expected rows of little-endian float32, got {dtype}")
+            self.offset = file.tell()
+            return np.memmap(file, dtype=dtype, mode="r", offset=self.offset, shape=shape)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _RowFile:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # in another process the rows come from the unpickled array
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +59,8 @@ class PackedAtoms:
     Attributes
     ----------
     atoms : array, shape (M, d), float32
-        The full-precision rows, which decide every pick. A ``numpy.memmap`` is read row by row from its file and
-        never becomes resident.
+        The full-precision rows, which decide every pick. Those of `load_packed` are read row by row from their file
+        and never become resident.
     rotation : array, shape (d, d), float32
         Orthonormal; its columns are the principal axes, strongest first.
     codes : array, shape (blocks, steps, 64, 4), uint8
@@ -44,8 +72,8 @@ class PackedAtoms:
     layout : dict
         ``rows``, ``width``, ``fit_width`` (values past it serve coherence alone), ``shift`` (the step of the
         leading segments is 2^shift coarser), ``largest_norm``.
-    row_source : (int, int)
-        File descriptor and offset in bytes that rows are read from if `atoms` is a memory map; else -1 and 0.
+    row_file : object or None
+        The open file behind `atoms` where `load_packed` mapped it.
     """
 
     atoms: FloatArray
@@ -55,7 +83,7 @@ class PackedAtoms:
     error: FloatArray
     beyond: FloatArray
     layout: dict[str, Any]
-    row_source: tuple[int, int] = (-1, 0)
+    row_file: _RowFile | None = None
 
     def __len__(self) -> int:
         return int(self.layout["rows"])
@@ -93,7 +121,7 @@ class PackedAtoms:
 
     def write_to(self, folder: Path) -> None:
         """Write the files into an existing folder, as they are: for folders that are written aside as a whole."""
-        hashes = {}
+        hashes = {"layout": _layout_hash(self.layout)}
         for name in _ARRAYS:
             path = folder / f"{name}.npy"
             np.save(path, getattr(self, name), allow_pickle=False)
@@ -124,14 +152,18 @@ def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
     """
     place = Path(folder).expanduser()
     manifest = _files.read_manifest(place / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
-    arrays = {}
     try:
+        layout = dict(manifest["layout"])
+        if _layout_hash(layout) != manifest["sha256"]["layout"]:
+            raise HeadscanError(f"{place / _MANIFEST} is damaged: its layout does not match its hash")
+        row_file = _RowFile(place / "atoms.npy")
+        arrays: dict[str, Any] = {"atoms": row_file.map()}
         for name in _ARRAYS:
             path = place / f"{name}.npy"
             if verify and _files.file_sha256(path) != manifest["sha256"][name]:
                 raise HeadscanError(f"{path} is damaged: its content does not match its hash")
-            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        layout = dict(manifest["layout"])
+            if name != "atoms":
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         fits = arrays["atoms"].shape == (layout["rows"], layout["width"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, HeadscanError):
@@ -139,16 +171,11 @@ def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
         raise HeadscanError(f"{place} is damaged: {type(error).__name__}: {error}") from error
     if not fits:
         raise HeadscanError(f"{place} is damaged: its arrays do not fit its layout")
-    return PackedAtoms(**arrays, layout=layout, row_source=_row_source(arrays["atoms"]))
+    return PackedAtoms(**arrays, layout=layout, row_file=row_file)
 
 
-def _row_source(atoms: FloatArray) -> tuple[int, int]:
-    """Open the file behind a whole memory map, for as long as the map lives."""
-    if not isinstance(atoms, np.memmap) or not isinstance(atoms.base, mmap.mmap) or atoms.filename is None:
-        return -1, 0  # in memory, or a slice of a map, which does not know where it starts
-    descriptor = os.open(atoms.filename, os.O_RDONLY)
-    weakref.finalize(atoms, os.close, descriptor)
-    return descriptor, atoms.offset
+def _layout_hash(layout: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()
 
 
 def _joined(rows: FloatArray, coherence_atoms: Any) -> FloatArray:
@@ -181,7 +208,8 @@ def pack(atoms: Any, *, coherence_atoms: Any = None, threads: int = 0) -> Packed
     Parameters
     ----------
     atoms : array, shape (M, d), float32
-        Unit rows (zero rows are allowed); NumPy array, memory map or torch CPU tensor. Kept by reference.
+        Unit rows (zero rows are allowed); NumPy array, memory map or torch CPU tensor. Kept by reference: do not
+        change it afterwards.
     coherence_atoms : array, shape (M, e), float32, optional
         Other embeddings of the same concepts, between which `comp` then measures coherence; joined to the rows.
     threads : int
@@ -207,4 +235,4 @@ def pack(atoms: Any, *, coherence_atoms: Any = None, threads: int = 0) -> Packed
     rotation = principal_axes(rows)
     layout, codes, scale, error, beyond = _core.pack(rows, rotation, int(threads))
     layout["fit_width"] = fit_width
-    return PackedAtoms(rows, rotation, codes, scale, error, beyond, layout, row_source=_row_source(rows))
+    return PackedAtoms(rows, rotation, codes, scale, error, beyond, layout)
