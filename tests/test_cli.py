@@ -150,6 +150,8 @@ def refused(result, says):
         (["--coherence", "nan"], "argument --coherence"),
         (["--coherence", "inf"], "argument --coherence"),
         (["--threads", "-1"], "argument --threads"),
+        (["--threads", "99999999999"], "argument --threads: expected a whole number of at most 1024"),
+        (["--threads", "20000"], "argument --threads: expected a whole number of at most 1024"),
         (["--show", "x"], "argument --show"),
         (["--batch-size", "0"], "argument --batch-size"),
         (["--layers", "7"], "there is no layer 7: the vision tower has layers 0 to 2"),
@@ -161,9 +163,15 @@ def refused(result, says):
         (["--dictionary", "no-such-list"], "there is no dictionary 'no-such-list'"),
         (["--image-mean", "no-such.npy"], "there is no image mean file no-such.npy"),
         (["--device", "warp"], "device 'warp' cannot be used"),
+        (["--device", "meta"], "device 'meta' cannot be used: it holds no weights"),
         (["--pretrained", "openai"], "brings its own weights"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (["--out", ""], "argument --out: expected a folder, got ''"),
+        (["--out", "~nosuchuser/x"], "argument --out: there is no home folder for ~nosuchuser in ~nosuchuser/x"),
+        (["--dictionary", "~nosuchuser/x"], "there is no home folder for ~nosuchuser"),
+        (["--dictionary", ""], "argument --dictionary: expected a list of concepts, got ''"),
+        (["--template", "\udcff{}"], r"the argument '\\udcff\{\}' is not valid UTF-8"),
+        (["--out", "x\udcffy"], r"the argument 'x\\udcffy' is not valid UTF-8"),
     ],
 )
 def test_bad_arguments(run, arguments, says):
@@ -203,6 +211,35 @@ def test_bad_places(run, tmp_path):
     refused(run("--out", tmp_path / "file" / "below"), "is not a folder")
     refused(run("--out", tmp_path / "taken"), "will not write to")
     refused(run("--out", "/proc/headscan"), "cannot write to /proc/headscan")
+    (tmp_path / "table" / "explanations.parquet").mkdir(parents=True)
+    refused(run("--out", tmp_path / "table"), "explanations.parquet is a folder")
+
+
+def test_a_home_folder_is_found(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert run("--out", "~/mine", "--layers", 0)[0] == 0
+    assert len(hs.load_scan(tmp_path / "home" / "mine")) == 64
+    assert not (tmp_path / "~").exists()
+    monkeypatch.setenv("HEADSCAN_CACHE", "~nosuchuser/x")
+    refused(run("--layers", 0), "there is no home folder for ~nosuchuser")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HEADSCAN_NUM_THREADS", "0"), ("HEADSCAN_NUM_THREADS", "abc"), ("HEADSCAN_ISA", "bogus")]
+)
+def test_bad_settings_come_before_the_work(run, monkeypatch, tmp_path, name, value):
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("headscan.models.load_model", None)
+    refused(run(), f"{name} must be .* got '{value}'")
+
+
+def test_errors_of_other_libraries_are_one_plain_line(run, monkeypatch):
+    def fails(*arguments, **options):
+        raise RuntimeError("\x1b[31mdeep\x1b[0m\nin torch")
+
+    monkeypatch.setattr("headscan.models.load_model", fails)
+    assert run() == (2, "", "headscan: error: deep in torch\n")
 
 
 def test_cheap_checks_come_before_the_work(run, monkeypatch, tmp_path):

@@ -112,6 +112,22 @@ def test_templates_refused(model, template):
         hs.load_dictionary(CONCEPTS, model=model, template=template)
 
 
+@pytest.mark.parametrize(
+    ("source", "options", "says"),
+    [
+        (None, {}, "a dictionary is the name of a list, a file, a saved folder or texts, not None"),
+        ("", {}, "a dictionary is the name of a list, a file, a saved folder or texts, not ''"),
+        (CONCEPTS, {"batch_size": 1.5}, "batch_size must be a whole number, not 1.5"),
+        (CONCEPTS, {"template": 3}, "a template must be a text, .* not 3"),
+        (CONCEPTS, {"template": "\udcff{}"}, r"a template must be a text, .* UTF-8, not '\\udcff{}'"),
+        (CONCEPTS, {"model": build_module()}, r"model must be one from load_model, not open_clip\.model\.CLIP"),
+    ],
+)
+def test_options_refused(model, source, options, says):
+    with pytest.raises(hs.HeadscanError, match=says):
+        hs.load_dictionary(source, **{"model": model, **options})
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(max_size=8), max_size=12))
 def test_any_texts_are_read_or_refused(texts):

@@ -162,15 +162,38 @@ def test_a_pruned_head_is_explained_by_finite_numbers(dictionary):
         ({"poles": None}, "poles must be"),
         ({"k": 0}, "k must be at least 1, not 0"),
         ({"k": 2.0}, "k must be a whole number, not 2.0"),
+        ({"k": True}, "k must be a whole number, not True"),
         ({"k": 31}, "k = 31 concepts per explanation, but the dictionary holds only 30"),
         ({"coherence": -0.1}, "coherence must be"),
         ({"coherence": float("nan")}, "coherence must be"),
+        ({"coherence": None}, "coherence must be a finite number of at least 0, not None"),
+        ({"coherence": "abc"}, "coherence must be a finite number of at least 0, not 'abc'"),
+        ({"sides": None}, "sides are 'write' and 'read', not None"),
+        ({"sides": 3}, "sides are 'write' and 'read', not 3"),
         ({"threads": -1}, "threads must be"),
+        ({"threads": "x"}, "threads must be a whole number, not 'x'"),
+        ({"threads": 1025}, "threads must be at most 1024, not 1025"),
     ],
 )
 def test_options_refused(model, dictionary, options, says):
     with pytest.raises(hs.HeadscanError, match=says):
         hs.scan(model, dictionary, **options)
+
+
+def test_what_is_not_a_loaded_model_is_refused(model, dictionary):
+    with pytest.raises(hs.HeadscanError, match=r"model must be one from load_model, not open_clip\.model\.CLIP"):
+        hs.scan(model.module, dictionary)
+
+
+def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):
+    import sys
+
+    asked = []
+    real = hs.svd_factored
+    module = sys.modules["headscan.scan"]
+    monkeypatch.setattr(module, "svd_factored", lambda *a, threads: asked.append(threads) or real(*a))
+    hs.scan(model, dictionary, layers=[0, 1], threads=2)
+    assert asked == [2, 2]
 
 
 def test_a_dictionary_of_another_model_is_refused(dictionary):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headscan import _files
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def load_by_name(name: str, *, pretrained: str | Path | None, device: str) -> Lo
             raise HeadscanError("the demo model is missing from this installation of headscan: reinstall it")
         return _load_folder(folder, name=DEMO, pretrained=pretrained, device=device)
     if name.startswith(_LOCAL):
-        folder = Path(name[len(_LOCAL) :]).expanduser().absolute()
+        folder = _files.expanded(name[len(_LOCAL) :]).absolute()
         return _load_folder(folder, name=name, pretrained=pretrained, device=device)
     if name.startswith(_HUB):
         return _load_hub(name, pretrained=pretrained, device=device)

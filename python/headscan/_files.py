@@ -23,6 +23,7 @@ from headscan.errors import HeadscanError
 __all__ = [
     "cache_folder",
     "check_writable",
+    "expanded",
     "file_sha256",
     "folder_aside",
     "now",
@@ -35,13 +36,27 @@ __all__ = [
 _CHUNK_BYTES = 1 << 20
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Raises
+    ------
+    HeadscanError
+        If there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise HeadscanError(f"there is no home folder for {Path(path).parts[0]} in {path}") from error
+
+
 def cache_folder() -> Path:
     """Return the folder for encoded dictionaries: ``$HEADSCAN_CACHE``, or one in the XDG cache folder."""
     chosen = os.environ.get("HEADSCAN_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "headscan"
+    return (expanded(base) if base else expanded("~") / ".cache") / "headscan"
 
 
 def package_version() -> str:

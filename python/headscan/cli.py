@@ -38,19 +38,19 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 on bad usage or input, 130 when interrupted."""
-    from headscan.terminal import plain
-
-    _prepare_streams()
     try:
-        options = _parser().parse_args(arguments)
+        _prepare_streams()
+        given = sys.argv[1:] if arguments is None else arguments
+        _check_utf8(given)
+        options = _parser().parse_args(given)
         run: Callable[[argparse.Namespace], None] = options.run
         run(options)
         sys.stdout.flush()
-    except (HeadscanError, OSError, MemoryError) as error:
+    except (HeadscanError, OSError, MemoryError, ValueError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError):  # the reader, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        sys.stderr.write(f"headscan: error: {plain(' '.join(_message(error).split()))}\n")
+        sys.stderr.write(f"headscan: error: {_message(error)}\n")
         return _BAD_INPUT
     except KeyboardInterrupt:
         sys.stderr.write("headscan: interrupted\n")
@@ -59,11 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _message(error: BaseException) -> str:
-    return str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
+    from headscan.terminal import one_line, plain
+
+    unsaid = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
+    return plain(one_line(str(error)) or unsaid)
+
+
+def _check_utf8(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise HeadscanError(f"the argument {argument!a} is not valid UTF-8") from error
 
 
 def _prepare_streams() -> None:
     """Send headscan's warnings, not those of other libraries, to standard error; survive odd characters."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -119,11 +133,13 @@ def _add_sources(scan: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
     lists = "demo, wordnet, a text file with one concept a line, or a saved folder"
     default = "demo for the demo model, else wordnet"
-    add("--dictionary", metavar="NAME|FILE|DIR", help=f"{lists} (default: {default})")
+    add("--dictionary", metavar="NAME|FILE|DIR", type=_list, help=f"{lists} (default: {default})")
     add("--template", metavar="TEXT", help="text with {} for the concept, 'a photo of a {}' say (default: {})")
 
 
 def _add_choices(scan: argparse.ArgumentParser) -> None:
+    from headscan.explain import MAX_THREADS
+
     add = scan.add_argument_group("what to explain, and how").add_argument
     add("--layers", metavar="all|20-23", type=_layers, default="all", help="numbered from 0 (default: all)")
     add(
@@ -138,11 +154,13 @@ def _add_choices(scan: argparse.ArgumentParser) -> None:
     weight = "weight of the concepts' similarity to one another (default: 0.3)"
     add("--coherence", metavar="X", type=_at_least(float, 0), default=0.3, help=weight)
     add("--no-fold", action="store_true", help="leave the layer norm out of the weights")
-    add("--threads", metavar="N", type=_at_least(int, 0), default=0, help="0: all that may be used (default)")
+    threads = _at_least(int, 0, MAX_THREADS)
+    add("--threads", metavar="N", type=threads, default=0, help="0: all that may be used (default)")
     add("--show", metavar="N", type=_at_least(int, 0), default=10, help="directions to print (default: 10)")
 
 
 def _scan(options: argparse.Namespace) -> None:
+    from headscan import _core
     from headscan.dictionary import load_dictionary
     from headscan.heads import select_layers
     from headscan.models import load_model
@@ -151,12 +169,15 @@ def _scan(options: argparse.Namespace) -> None:
     from headscan.terminal import print_strongest, summary
 
     check_destination(options.out)
+    _core.build_info()  # refuses bad settings in the environment, before the work
     _limit_threads(options.threads)
     model = load_model(
         options.model, pretrained=options.pretrained, device=options.device, image_mean=options.image_mean
     )
     select_layers(options.layers, count=model.layers)  # before the dictionary is encoded
-    name = options.dictionary or ("demo" if options.model == "demo" else "wordnet")
+    name = options.dictionary
+    if name is None:
+        name = "demo" if options.model == "demo" else "wordnet"
     dictionary = load_dictionary(
         name, model=model, template=options.template, batch_size=options.batch_size, at_least=options.k
     )
@@ -187,8 +208,8 @@ def _doctor(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{name + ':':<20} {value}\n")
 
 
-def _at_least(kind: type[_Number], smallest: _Number) -> Callable[[str], _Number]:
-    """Return a reader of finite numbers from `smallest` up."""
+def _at_least(kind: type[_Number], smallest: _Number, largest: _Number | None = None) -> Callable[[str], _Number]:
+    """Return a reader of finite numbers from `smallest` up, to `largest` where there is one."""
     what = "a whole number" if kind is int else "a number"
 
     def read(text: str) -> _Number:
@@ -198,15 +219,28 @@ def _at_least(kind: type[_Number], smallest: _Number) -> Callable[[str], _Number
             number = kind(-1)
         if number < smallest or not math.isfinite(number):
             raise argparse.ArgumentTypeError(f"expected {what} of at least {smallest}, got {text!r}")
+        if largest is not None and number > largest:
+            raise argparse.ArgumentTypeError(f"expected {what} of at most {largest}, got {text!r}")
         return number
 
     return read
 
 
 def _folder(text: str) -> Path:
+    from headscan._files import expanded
+
     if not text:
         raise argparse.ArgumentTypeError("expected a folder, got ''")
-    return Path(text)
+    try:
+        return expanded(text)
+    except HeadscanError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _list(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a list of concepts, got ''")
+    return text
 
 
 def _layers(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ import numpy as np
 from headscan import _files
 from headscan._encoding import Encoded, encode_concepts
 from headscan.errors import HeadscanError
+from headscan.explain import whole_number
+from headscan.models import check_model
 from headscan.pack import PackedAtoms, load_packed, pack
 from headscan.vocabulary import PACKAGED, Vocabulary, read_vocabulary
 
@@ -93,7 +95,7 @@ class Dictionary:
         HeadscanError
             If `folder` holds something else, or cannot be written.
         """
-        target = Path(folder).expanduser().resolve()
+        target = _files.expanded(folder).resolve()
         if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / _DATA).is_file())):
             raise HeadscanError(f"{target} exists and is not a saved dictionary: choose another folder")
         _files.check_writable(target.parent)
@@ -174,16 +176,20 @@ def load_dictionary(
     HeadscanError
         If there is no such dictionary, its text is unusable, or a saved one belongs to another model.
     """
-    if isinstance(source, (str, Path)) and str(source) not in PACKAGED and Path(source).expanduser().is_dir():
-        return _load_saved(Path(source).expanduser(), model=model, template=template, at_least=at_least)
+    check_model(model)
+    _check_source(source)
+    if template is not None:
+        _checked_template(template)
+    if isinstance(source, (str, Path)) and str(source) not in PACKAGED and _files.expanded(source).is_dir():
+        return _load_saved(_files.expanded(source), model=model, template=template, at_least=at_least)
     template = _checked_template(template)
-    if batch_size < 1:
+    if whole_number(batch_size, "batch_size") < 1:
         raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
     vocabulary = read_vocabulary(source)
     _check_size(len(vocabulary.texts), vocabulary.source, at_least)
     entry = None
     if cache:
-        folder = _files.cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
+        folder = _files.cache_folder() if cache_dir is None else _files.expanded(cache_dir)
         entry = folder / "dictionaries" / _key(vocabulary, template=template, text_hash=model.text_hash)
         found = _from_cache(entry, vocabulary, model=model)
         if found is not None:
@@ -217,8 +223,15 @@ def _assemble(vocabulary: Vocabulary, encoded: Encoded, *, template: str, text_h
     return dictionary
 
 
+def _check_source(source: object) -> None:
+    if source == "" or not isinstance(source, (str, Path, Iterable)):
+        raise HeadscanError(f"a dictionary is the name of a list, a file, a saved folder or texts, not {source!r}")
+
+
 def _checked_template(template: str | None) -> str:
     template = "{}" if template is None else template
+    if not isinstance(template, str) or any("\ud800" <= character <= "\udfff" for character in template):
+        raise HeadscanError(f"a template must be a text, and one that can be written as UTF-8, not {template!a}")
     if template.count("{}") != 1:
         raise HeadscanError(
             f"a template needs {{}} once, where the concept goes, as in 'a photo of a {{}}'; got {template!r}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from headscan.dictionary import Dictionary
     from headscan.joint import JointMap
 
-__all__ = ["Explanations", "explain_directions"]
+__all__ = ["MAX_THREADS", "Explanations", "check_code_options", "explain_directions", "whole_number"]
+
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +112,33 @@ def check_code_options(*, k: int, coherence: float, concepts: int, threads: int)
     HeadscanError
         If an option is out of range.
     """
+    k, threads = whole_number(k, "k"), whole_number(threads, "threads")
     if k < 1:
         raise HeadscanError(f"k must be at least 1, not {k}")
     if k > concepts:
         raise HeadscanError(f"k = {k} concepts per explanation, but the dictionary holds only {concepts}")
-    if not (np.isfinite(coherence) and coherence >= 0):
-        raise HeadscanError(f"coherence must be a finite number of at least 0, not {coherence}")
+    if not isinstance(coherence, Real) or not (np.isfinite(coherence) and coherence >= 0):
+        raise HeadscanError(f"coherence must be a finite number of at least 0, not {coherence!r}")
     if threads < 0:
         raise HeadscanError(f"threads must be at least 0 (0: all that the process may use), not {threads}")
+    if threads > MAX_THREADS:
+        raise HeadscanError(f"threads must be at most {MAX_THREADS}, not {threads}")
+
+
+def whole_number(value: object, name: str) -> int:
+    """Return `value` as an int.
+
+    Raises
+    ------
+    HeadscanError
+        If it is no whole number; True and False are none either.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise HeadscanError(f"{name} must be a whole number, not {value!r}") from None
 
 
 def _reconstruct(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Model", "load_model"]
+__all__ = ["Model", "check_model", "load_model"]
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _PROBE = ["a photo of a red Fox, no. 0123456789; caffe latte!", "Zebra-crossing"]  # tells tokenizers apart
@@ -180,6 +180,8 @@ def load_model(
         raise HeadscanError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype!r}")
     _check_device(device)
     if isinstance(source, str):
+        if device is not None and str(device).split(":")[0] == "meta":
+            raise HeadscanError("device 'meta' cannot be used: it holds no weights")
         loaded = _checkpoints.load_by_name(source, pretrained=pretrained, device=device or "cpu")
     else:
         loaded = _checkpoints.take_module(source, pretrained=pretrained, device=device)
@@ -197,6 +199,19 @@ def load_model(
     )
 
 
+def check_model(model: object) -> None:
+    """Raise unless `model` came from `load_model`.
+
+    Raises
+    ------
+    HeadscanError
+        If it did not.
+    """
+    if not isinstance(model, Model):
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        raise HeadscanError(f"model must be one from load_model, not {kind}")
+
+
 def _check_device(device: str | None) -> None:
     import torch
 
@@ -204,7 +219,7 @@ def _check_device(device: str | None) -> None:
         return
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise HeadscanError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 

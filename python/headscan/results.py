@@ -172,7 +172,7 @@ class Scan:
         HeadscanError
             If the folder cannot be written, or its manifest.json is not a scan's.
         """
-        target = Path(folder).expanduser()
+        target = _files.expanded(folder)
         check_destination(target)
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -200,6 +200,8 @@ def check_destination(folder: Path) -> None:
         If the folder cannot be written, or holds the manifest of something else.
     """
     _files.check_writable(folder)
+    if (folder / _DATA).is_dir():
+        raise HeadscanError(f"will not write to {folder}: {folder / _DATA} is a folder")
     manifest = folder / _MANIFEST
     if not manifest.exists():
         return
@@ -220,7 +222,7 @@ def load_scan(folder: str | Path) -> Scan:
     import pandas as pd
     import pyarrow as pa
 
-    source = Path(folder).expanduser()
+    source = _files.expanded(folder)
     if not source.is_dir():
         raise HeadscanError(f"there is no scan folder {source}")
     manifest = _files.read_manifest(source / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,10 @@ import numpy as np
 
 from headscan import _files
 from headscan.errors import HeadscanError
-from headscan.explain import Explanations, check_code_options, explain_directions
+from headscan.explain import Explanations, check_code_options, explain_directions, whole_number
 from headscan.heads import select_layers, vo_factors
 from headscan.joint import joint_map
+from headscan.models import check_model
 from headscan.results import Scan, ScanInfo, load_scan, make_table
 from headscan.svd import svd_factored
 from headscan.terminal import progress_bar
@@ -96,7 +96,9 @@ def scan(
     HeadscanError
         If an option is out of range or the dictionary is another model's.
     """
+    check_model(model)
     chosen = select_layers(layers, count=model.layers)
+    check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     info = ScanInfo(
         headscan=_files.package_version(),
         created=_files.now(),
@@ -105,17 +107,16 @@ def scan(
         layers=chosen,
         sides=_checked_sides(sides),
         poles=_checked_poles(poles),
-        k=_whole(k, "k"),
+        k=whole_number(k, "k"),
         coherence=float(coherence),
         folded=bool(fold),
     )
-    check_code_options(k=info.k, coherence=info.coherence, concepts=len(dictionary), threads=threads)
     joint = joint_map(model)
     labels: list[_Directions] = []
     explained: list[Explanations] = []
     total = len(chosen) * model.heads * model.rank * len(info.sides) * len(info.poles)
     with progress_bar("explaining directions", total=total, unit="directions", show=progress) as advance:
-        for batch in _batches(_layer_directions(model, info)):
+        for batch in _batches(_layer_directions(model, info, threads=threads)):
             explained.append(
                 explain_directions(
                     batch.vectors,
@@ -132,11 +133,11 @@ def scan(
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
 
 
-def _layer_directions(model: Model, info: ScanInfo) -> Iterator[_Directions]:
+def _layer_directions(model: Model, info: ScanInfo, *, threads: int) -> Iterator[_Directions]:
     """Yield each layer's directions, ordered by head, index, side and pole."""
     for layer in info.layers:
         factors = vo_factors(model, layers=[layer], fold=info.folded)
-        u, sigma, vh = svd_factored(factors.left[0], factors.right[0])
+        u, sigma, vh = svd_factored(factors.left[0], factors.right[0], threads=threads)
         by_side = {"write": vh, "read": u.transpose(0, 2, 1)}  # each (heads, rank, width)
         signs = np.array([1.0 if pole == "+" else -1.0 for pole in info.poles])
         stacked = np.stack([by_side[side] for side in info.sides], axis=2)  # (heads, rank, sides, width)
@@ -203,6 +204,8 @@ def _dictionary_facts(dictionary: Dictionary, model: Model) -> dict[str, Any]:
 
 
 def _checked_sides(sides: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(sides, Iterable):
+        raise HeadscanError(f"sides are 'write' and 'read', not {sides!r}")
     asked = [sides] if isinstance(sides, str) else list(sides)
     unknown = [side for side in asked if side not in _SIDES]
     if unknown or not asked:
@@ -214,10 +217,3 @@ def _checked_poles(poles: str) -> tuple[str, ...]:
     if not isinstance(poles, str) or poles not in _POLES:
         raise HeadscanError(f"poles must be 'both', '+' or '-', not {poles!r}")
     return _POLES[poles]
-
-
-def _whole(value: int, name: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise HeadscanError(f"{name} must be a whole number, not {value!r}") from None

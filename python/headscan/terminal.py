@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from headscan.models import Model
     from headscan.results import Scan
 
-__all__ = ["plain", "print_strongest", "progress_bar", "summary"]
+__all__ = ["one_line", "plain", "print_strongest", "progress_bar", "summary"]
 
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def plain(text: str) -> str:
@@ -26,6 +28,11 @@ def plain(text: str) -> str:
     return "".join(
         f"\\u{ord(c):04x}" if c not in _JOINERS and unicodedata.category(c) in _UNSAFE else c for c in text
     )
+
+
+def one_line(text: str, *, longest: int = 2000) -> str:
+    """Return text without colours, its lines joined and its end cut off where it is very long."""
+    return " ".join(_COLOUR.sub("", text).split())[:longest]
 
 
 @contextlib.contextmanager
