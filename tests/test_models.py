@@ -134,6 +134,27 @@ def test_a_pickle_is_never_executed(tmp_path, tiny_architecture):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_bad_checkpoint_is_named_and_what_was_expected(tmp_path, module, tiny_architecture):
+    torch.save(module, tmp_path / "module.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save(module.state_dict(), tmp_path / "cut.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-5000])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "text.pt").write_text("hello \x1b[31mred")
+    says = "expected a .safetensors file, or a state dict that torch.load reads with weights_only=True"
+    for name in ("module.pt", "list.pt", "cut.pt", "empty.pt", "text.pt"):
+        with pytest.raises(hs.HeadscanError) as caught:
+            hs.load_model(tiny_architecture, pretrained=tmp_path / name)
+        assert name in str(caught.value)
+        assert str(caught.value).endswith(says)
+    folder = write_bundle(tmp_path / "bundle", module)
+    (folder / "open_clip_model.safetensors").unlink()
+    (folder / "weights.bin").write_bytes((tmp_path / "module.pt").read_bytes())
+    with pytest.raises(hs.HeadscanError, match=r"weights: weights\.bin\)") as caught:
+        hs.load_model(f"local-dir:{folder}")
+    assert str(caught.value).endswith(says)
+
+
 def test_damaged_folders(tmp_path, module):
     folder = write_bundle(tmp_path / "cut", module)
     weights = folder / "open_clip_model.safetensors"
@@ -292,13 +313,24 @@ def test_an_image_mean_comes_from_an_array_or_a_file(tmp_path, module, image_mea
         tmp_path / "mean.npy",
         str(tmp_path / "mean.safetensors"),
         torch.tensor(image_mean),
+        torch.tensor(image_mean, requires_grad=True),
     ):
         found = hs.load_model(module, image_mean=source).image_mean
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, image_mean, rtol=1e-6)  # float32 in one of the files
 
 
+def test_an_image_mean_of_few_bits(tmp_path, module, image_mean):
+    short = torch.tensor(image_mean, dtype=torch.bfloat16)
+    save_file({"image_mean": short}, tmp_path / "short.safetensors")
+    for source in (short, short.half(), tmp_path / "short.safetensors"):
+        np.testing.assert_array_equal(hs.load_model(module, image_mean=source).image_mean, short.double())
+
+
 def test_image_means_refused(tmp_path, module, image_mean):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.savez(tmp_path / "archive.npz", image_mean=image_mean)
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     (tmp_path / "bad.npy").write_bytes(b"not numpy")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     save_numpy({"mean": image_mean}, tmp_path / "other.safetensors")
@@ -309,6 +341,10 @@ def test_image_means_refused(tmp_path, module, image_mean):
         (image_mean * np.nan, "has length nan"),
         (image_mean * 10, "has length 4: a mean of normalised image embeddings has at most 1"),
         (tmp_path / "none.npy", "there is no image mean file"),
+        ([[1.0], [1.0, 2.0]], "the image mean is not an array"),
+        ("~nosuchuser/mean.npy", "there is no home folder for ~nosuchuser"),
+        (tmp_path / "empty.npy", "cannot read the image mean"),
+        (tmp_path / "archive.npy", "it is an .npz archive, not one array"),
         (tmp_path / "bad.npy", "cannot read the image mean"),
         (tmp_path / "objects.npy", "cannot read the image mean"),
         (tmp_path / "other.safetensors", "has no tensor named image_mean"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import os
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headscan import _files
 from headscan.errors import HeadscanError
+from headscan.terminal import one_line, plain
 
 if TYPE_CHECKING:
     import torch
@@ -97,10 +99,11 @@ def _load_folder(folder: Path, *, name: str, pretrained: str | Path | None, devi
         raise HeadscanError(f"there is no model folder {folder}")
     if not (folder / "open_clip_config.json").is_file():
         raise HeadscanError(f"{folder} has no open_clip_config.json: it is not an open_clip model folder")
-    if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in _weight_files(folder)):
+    weights = _weight_files(folder)
+    if not weights:
         raise HeadscanError(f"{folder} has no weights (.safetensors, .bin or .pth)")
     identifier = f"{_LOCAL}{folder}"
-    with explaining(f"the model in {folder} cannot be loaded"):
+    with explaining(f"the model in {folder} cannot be loaded (weights: {', '.join(weights)})"):
         module = open_clip.create_model(identifier, device=device, require_pretrained=True).eval()
     mean = folder / "image_mean.safetensors"
     return LoadedModule(
@@ -108,8 +111,9 @@ def _load_folder(folder: Path, *, name: str, pretrained: str | Path | None, devi
     )
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return [file for file in folder.iterdir() if file.is_file() and file.name != "image_mean.safetensors"]
+def _weight_files(folder: Path) -> list[str]:
+    files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pth") and file.is_file()]
+    return sorted(file.name for file in files if file.name != "image_mean.safetensors")
 
 
 def _load_hub(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
@@ -156,7 +160,7 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
     _check_offline(config)
     options = {"force_quick_gelu": _needs_quick_gelu(architecture, wanted, config)}
     what = f"{architecture} with {wanted} cannot be loaded" + (_offline_note() if config else "")
-    with explaining(what):
+    with explaining(what, checkpoint=True):
         module = open_clip.create_model(
             architecture, wanted, device=device, require_pretrained=True, **options
         ).eval()
@@ -213,8 +217,8 @@ def _unknown_model(name: str, known: list[str]) -> str:
 
 
 @contextmanager
-def explaining(what: str) -> Iterator[None]:
-    """Turn whatever open_clip, torch or the hub raise while loading into one clear line."""
+def explaining(what: str, *, checkpoint: bool = False) -> Iterator[None]:
+    """Turn whatever open_clip, torch or the hub raise while loading (nothing but a checkpoint) into one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other libraries' remarks about their own internals
@@ -222,7 +226,17 @@ def explaining(what: str) -> Iterator[None]:
     except (HeadscanError, MemoryError):
         raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-            f"unreadable ({type(error).__name__})"
-        ]
-        raise HeadscanError(f"{what}: {' '.join(lines[:3])[:600]}") from error
+        raise HeadscanError(f"{what}: {_reason(error, checkpoint=checkpoint)}") from error
+
+
+def _reason(error: Exception, *, checkpoint: bool) -> str:
+    """Say what went wrong, without the advice that torch gives to unpickle what it refused."""
+    misread = (KeyError, AttributeError, IndexError, TypeError) if checkpoint else ()
+    torn = "PytorchStreamReader" in str(error)
+    if torn or isinstance(error, (pickle.UnpicklingError, EOFError, *misread)):
+        return (
+            "the weights are damaged or of another kind: expected a .safetensors file, or a state dict that "
+            "torch.load reads with weights_only=True"
+        )
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return plain(one_line(" ".join(lines[:3]), longest=600)) or f"unreadable ({type(error).__name__})"

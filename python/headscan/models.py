@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan import _checkpoints
+from headscan import _checkpoints, _files
 from headscan.errors import HeadscanError
+from headscan.terminal import one_line
 from headscan.text import encode_tokens, text_structure, tokenize
 from headscan.towers import VisionTower, read_tower
 
@@ -243,7 +244,7 @@ def _state_hash(state: Mapping[str, torch.Tensor]) -> str:
 
 def _read_image_mean(source: ArrayLike | str | Path, *, joint_dim: int) -> NDArray[np.float64]:
     """Return the image mean as float64 (joint_dim,), from an array or a file."""
-    values = _load_image_mean(Path(source)) if isinstance(source, (str, Path)) else np.asarray(source)
+    values = _as_array(_load_image_mean(_files.expanded(source)) if isinstance(source, (str, Path)) else source)
     if values.shape != (joint_dim,) or not np.issubdtype(values.dtype, np.floating):
         raise HeadscanError(
             f"the image mean must be {joint_dim} floating-point numbers, the model's joint dimension; "
@@ -259,18 +260,33 @@ def _read_image_mean(source: ArrayLike | str | Path, *, joint_dim: int) -> NDArr
     return mean
 
 
-def _load_image_mean(path: Path) -> NDArray[Any]:
+def _as_array(values: Any) -> NDArray[Any]:
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        if values.dtype not in (torch.float32, torch.float64) and values.is_floating_point():
+            values = values.float()  # NumPy has no bfloat16
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise HeadscanError(f"the image mean is not an array: {str(error).splitlines()[0]}") from error
+
+
+def _load_image_mean(path: Path) -> Any:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
     try:
         if path.suffix == ".npy":
-            loaded: NDArray[Any] = np.load(path, allow_pickle=False)
+            loaded = np.load(path, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                raise HeadscanError(f"cannot read the image mean {path}: it is an .npz archive, not one array")
             return loaded
         return load_file(path)["image_mean"]
     except FileNotFoundError as error:
         raise HeadscanError(f"there is no image mean file {path}") from error
     except KeyError as error:
         raise HeadscanError(f"{path} has no tensor named image_mean") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise HeadscanError(f"cannot read the image mean {path}: {str(error).splitlines()[0]}") from error
+    except (OSError, EOFError, ValueError, SafetensorError) as error:
+        raise HeadscanError(f"cannot read the image mean {path}: {one_line(str(error))}") from error
