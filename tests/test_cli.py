@@ -105,6 +105,12 @@ def test_doctor(capsys):
         assert name in out
 
 
+def test_doctor_shows_the_threads_in_use(capsys, monkeypatch):
+    monkeypatch.setenv("HEADSCAN_NUM_THREADS", "3")
+    assert cli.main(["doctor"]) == 0
+    assert re.findall(r"^.*threads:.*$", capsys.readouterr().out, flags=re.MULTILINE) == [f"{'threads:':<20} 3"]
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
@@ -310,6 +316,13 @@ def test_a_reader_that_leaves_early_is_no_error(bundle, concepts, tmp_path):
     assert len(hs.load_scan(tmp_path / "out")) == 192
 
 
+def test_a_closed_output_is_no_error(tmp_path):
+    code = "from headscan.cli import main; import sys; sys.exit(main(['doctor']))"
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code]
+    found = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_importing_headscan_is_light():
     heavy = "{'torch', 'open_clip', 'pandas', 'rich'}"
     code = f"import sys, headscan; print(sorted({heavy} & sys.modules.keys()))"
@@ -332,6 +345,21 @@ def test_foreign_text_cannot_steer_the_terminal(model, tmp_path):
     assert "[red]cat[/red]" in shown
     assert ":smile:" in shown
     assert "\u202e" not in shown
+
+
+@pytest.mark.parametrize(("columns", "width"), [("0", 100), ("30", 100), ("120", 120), (None, 140)])
+def test_a_narrow_table_keeps_its_concepts(run, tmp_path, monkeypatch, columns, width):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    status, out, _ = run("--layers", 0, "--show", 2)
+    assert status == 0
+    table = hs.load_scan(tmp_path / "out").strongest(4)
+    for concept in table["concept_0"]:
+        assert concept in out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= max(width, len(lines[-1]), len(lines[0]))
+    assert all(line == line.rstrip() for line in lines)
 
 
 def test_a_progress_bar_is_for_terminals_only(capsys):

@@ -283,6 +283,11 @@ DAMAGES = {
     "another format": edit_manifest(format_version=99),
     "another kind": edit_manifest(format="headscan-scan"),
     "a field missing": lambda folder: edit_manifest(hash=None)(folder),
+    "a count of text": edit_manifest(same_tokens="x"),
+    "no template": edit_manifest(template=None),
+    "a count below zero": edit_manifest(truncated=-1),
+    "other concepts": edit_manifest(concepts=3),
+    "endless nesting": lambda folder: (folder / "manifest.json").write_text("[" * 200_000),
 }
 
 

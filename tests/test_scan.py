@@ -343,6 +343,18 @@ def _edit(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def _drop(folder, name):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[name]
+    path.write_text(json.dumps(manifest))
+
+
+def _edit_rows(folder, rows):
+    table = json.loads((folder / "manifest.json").read_text())["explanations"]
+    _edit(folder, explanations={**table, "rows": rows})
+
+
 def _cut(folder):
     data = folder / "explanations.parquet"
     data.write_bytes(data.read_bytes()[:-20])
@@ -364,7 +376,14 @@ DAMAGES = {
     ),
     "another version": (lambda folder: _edit(folder, format_version=2), "has format 2; this version reads 1"),
     "no hash": (lambda folder: _edit(folder, explanations={}), "is damaged: KeyError"),
-    "layers of nothing": (lambda folder: _edit(folder, layers=None), "is damaged: TypeError"),
+    "layers of nothing": (lambda folder: _edit(folder, layers=None), "layers cannot be None"),
+    "layers of text": (lambda folder: _edit(folder, layers=["x"]), r"layers cannot be \['x'\]"),
+    "folded as text": (lambda folder: _edit(folder, folded="maybe"), "folded cannot be 'maybe'"),
+    "k as a truth": (lambda folder: _edit(folder, k=True), "k cannot be True"),
+    "another k": (lambda folder: _edit(folder, k=7), "its table has 384 rows of 3 concepts"),
+    "no k": (lambda folder: _drop(folder, "k"), "k is missing"),
+    "other rows": (lambda folder: _edit_rows(folder, 999), "its table has 384 rows of 3 concepts"),
+    "endless nesting": (lambda folder: (folder / "manifest.json").write_text("[" * 200_000), "it is not JSON"),
 }
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from headscan.errors import HeadscanError
 
 __all__ = [
     "cache_folder",
+    "check_types",
     "check_writable",
     "expanded",
     "file_sha256",
@@ -34,6 +36,15 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 20
+_FITS: dict[str, Callable[[Any], bool]] = {  # by the annotation of a dataclass's field
+    "str": lambda value: isinstance(value, str),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: type(value) is int and value >= 0,
+    "float": lambda value: type(value) in (int, float) and math.isfinite(value),
+    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_FITS["int"], value)),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_FITS["str"], value)),
+}
 
 
 def expanded(path: str | Path) -> Path:
@@ -158,7 +169,7 @@ def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, An
         raise HeadscanError(f"{path.parent} holds no {path.name}: it is not a {kind} folder") from error
     except OSError as error:
         raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
         raise HeadscanError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != kind:
         raise HeadscanError(f"{path} was not written as a {kind} manifest")
@@ -167,3 +178,18 @@ def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, An
             f"{path} has format {manifest.get('format_version')!r}; this version reads {format_version}"
         )
     return manifest
+
+
+def check_types(manifest: Mapping[str, Any], types: Mapping[str, Any], *, where: Path) -> None:
+    """Raise unless a manifest has every field, of its type: an annotation, as in `dataclasses.Field.type`.
+
+    Raises
+    ------
+    HeadscanError
+        If one is absent, or not of its type; whole numbers are counts, from 0.
+    """
+    for name, kind in types.items():
+        if name not in manifest:
+            raise HeadscanError(f"{where} is damaged: {name} is missing")
+        if not _FITS[kind](manifest[name]):
+            raise HeadscanError(f"{where} is damaged: {name} cannot be {manifest[name]!r}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,6 +298,8 @@ def _read(folder: Path) -> Dictionary:
     from safetensors.numpy import load_file
 
     manifest = _files.read_manifest(folder / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
+    types = {field.name: field.type for field in fields(Dictionary) if field.name in _RECORDED}
+    _files.check_types(manifest, {**types, "hash": "str", "concepts": "int"}, where=folder / _MANIFEST)
     try:
         arrays: dict[str, Any] = load_file(folder / _DATA)
         texts = tuple(arrays["texts"].tobytes().decode("utf-8").split("\n"))
@@ -305,8 +307,9 @@ def _read(folder: Path) -> Dictionary:
         packed = load_packed(folder / _PACKED)
         dictionary = Dictionary(texts=texts, atoms=packed.atoms, mean=arrays["mean"], **recorded)
         vars(dictionary)["packed"] = packed
-        whole = dictionary.hash == manifest["hash"] and len(dictionary) == len(dictionary.atoms)
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        sizes = {len(dictionary), len(dictionary.atoms), manifest["concepts"]}
+        whole = dictionary.hash == manifest["hash"] and len(sizes) == 1
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise HeadscanError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
     if not whole:
         raise HeadscanError(f"{folder} is damaged: its content does not match its hash")

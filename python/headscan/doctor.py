@@ -19,8 +19,10 @@ def report() -> dict[str, str]:
 
     lines = {"python": f"{platform.python_version()} ({platform.system()} {platform.machine()})"}
     lines |= {name: _version(name) for name in _DISTRIBUTIONS}
-    lines |= {f"build {name}": _text(value) for name, value in _core.build_info().items()}
-    lines["threads"] = str(_usable_processors())
+    build = _core.build_info()
+    threads = build.pop("threads")  # not of the build, but of the process
+    lines |= {f"build {name}": _text(value) for name, value in build.items()}
+    lines["threads"] = _text(threads)
     lines["cache folder"] = str(_files.cache_folder())
     offline = os.environ.get("HF_HUB_OFFLINE")
     lines["HF_HUB_OFFLINE"] = "not set" if offline is None else offline
@@ -36,7 +38,3 @@ def _version(distribution: str) -> str:
 
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _usable_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -228,7 +228,7 @@ def load_scan(folder: str | Path) -> Scan:
     manifest = _files.read_manifest(source / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
     try:
         expected = manifest["explanations"]["sha256"]
-        info = _info(manifest)
+        info = _info(manifest, where=source / _MANIFEST)
         if _files.file_sha256(source / _DATA) != expected:
             raise HeadscanError(f"{source / _DATA} is damaged or cut short: its content does not match the manifest")
         explanations = pd.read_parquet(source / _DATA, engine="pyarrow")
@@ -238,10 +238,17 @@ def load_scan(folder: str | Path) -> Scan:
         raise HeadscanError(f"cannot read {source / _DATA}: {error.strerror or error}") from error
     except (KeyError, TypeError, pa.ArrowException) as error:
         raise HeadscanError(f"{source} is damaged: {type(error).__name__}: {error}") from error
+    codes = sum(name.startswith("concept_") for name in explanations.columns)
+    if (manifest["explanations"].get("rows"), info.k) != (len(explanations), codes):
+        raise HeadscanError(
+            f"{source} is damaged: its table has {len(explanations)} rows of {codes} concepts, which its manifest "
+            "does not say"
+        )
     return Scan(info=info, explanations=explanations)
 
 
-def _info(manifest: dict[str, Any]) -> ScanInfo:
+def _info(manifest: dict[str, Any], *, where: Path) -> ScanInfo:
+    _files.check_types(manifest, {field.name: field.type for field in fields(ScanInfo)}, where=where)
     values: dict[str, Any] = {field.name: manifest[field.name] for field in fields(ScanInfo)}
     for name in ("layers", "sides", "poles"):  # JSON has no tuples
         values[name] = tuple(values[name])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["one_line", "plain", "print_strongest", "progress_bar", "summary"]
 
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
+_LEAST_WIDTH, _LEAST_PIPE_WIDTH = 60, 100  # however small COLUMNS is: below, no room is left for the concepts
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -113,8 +114,10 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
     from rich.text import Text
 
     console = Console(file=file)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(file=file, width=_PIPE_WIDTH)
+    if console.is_terminal:
+        console.width = max(console.width, _LEAST_WIDTH)
+    else:
+        console.width = max(console.width, _LEAST_PIPE_WIDTH) if "COLUMNS" in os.environ else _PIPE_WIDTH
     layer = max(scan.info.layers)
     lines = len(scan.info.poles)
     shown = scan.strongest(rows * lines, layers=[layer])
@@ -128,7 +131,12 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
         labels = (str(row["head"]), str(row["index"]), row["side"], row["pole"])
         numbers = (f"{row['sigma']:.3f}", f"{row['fidelity']:.3f}")
         table.add_row(*map(Text, (*labels, *numbers)), _concepts(row, k=scan.info.k))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as printed:
+        console.print(table)
+    console.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
 def _concepts(row: dict[Any, Any], *, k: int) -> Any:
