@@ -87,6 +87,52 @@ def test_rank_deficient_matrices(method, rank, dtype):
     check_bases(result, max(tolerance, 1e-12))
 
 
+def corner_block(rng):
+    a = np.zeros((64, 64))
+    a[:8, :8] = rng.standard_normal((8, 8))
+    return a
+
+
+# Where the products soon show nothing new, so that the basis must be completed; (matrix, rank). Each has a numerical
+# rank below the sample or one singular value, so that any sample shows it to rounding.
+DEGENERATE = {
+    "ones": lambda rng: (np.ones((60, 70)), 5),
+    "one entry": lambda rng: (np.eye(40, 50) * (np.arange(50) == 0), 5),
+    "one row": lambda rng: (np.eye(40, 1) * rng.standard_normal(50), 5),
+    "corner block": lambda rng: (corner_block(rng), 8),
+    "repeated rows": lambda rng: (np.repeat(rng.standard_normal((4, 50)), 15, 0), 5),
+    "identity": lambda rng: (np.eye(50), 20),
+    "permutation": lambda rng: (np.eye(50)[rng.permutation(50)][:, :45], 45),
+    "powers of ten": lambda rng: (np.diag(10.0 ** -np.arange(60)), 30),
+    "wide powers of ten": lambda rng: (np.diag(10.0 ** -(5.0 * np.arange(60))), 30),
+    "few distinct values": lambda rng: (np.diag(np.repeat([3.0, 2.0, 0.0], [10, 15, 35])), 25),
+    "zeros": lambda rng: (np.zeros((30, 40)), 5),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_sparse_and_repetitive_matrices(name, dtype, method):
+    a, rank = DEGENERATE[name](np.random.default_rng(10))
+    a = a.astype(dtype)
+    exact = np.linalg.svd(a.astype(np.float64), compute_uv=False)[:rank]
+    # Products round in the dtype; float64 bases are orthogonal to rounding, the output rounded to the dtype.
+    tolerance = 1e-6 if dtype == np.float32 else 1e-13
+    for iterations in (0, 1, 2, 6):
+        result = hs.randomized_svd(a, rank=rank, oversample=8, iterations=iterations, method=method)
+        check_bases(result, tolerance)
+        np.testing.assert_allclose(result.s, exact, atol=tolerance * max(exact[0], 1))
+
+
+def test_the_ends_of_the_range():
+    a = np.zeros((20, 30))
+    for value in (1.5e308, 1e-310, 2.0**-1070):
+        a[3, 4] = value
+        for method in METHODS:
+            np.testing.assert_allclose(hs.randomized_svd(a, rank=2, method=method).s, [value, 0], rtol=1e-13)
+
+
 @pytest.mark.parametrize("exponent", [0, 3, 6, 9, 12])
 def test_condition_numbers(exponent):
     rng = np.random.default_rng(exponent)
@@ -198,7 +244,7 @@ def test_empty_batch():
         (np.ones((4, 3)), {"rank": 2, "oversample": -1}, ValueError, "oversample must be from 0"),
         (np.ones((4, 3)), {"rank": 2, "iterations": -1}, ValueError, "iterations must be from 0"),
         (np.ones((4, 3)), {"rank": 2, "seed": -1}, ValueError, "seed must be from 0"),
-        (np.ones((4, 3)), {"rank": 2, "threads": -1}, ValueError, "threads must be 0"),
+        (np.ones((4, 3)), {"rank": 2, "threads": -1}, ValueError, "threads must be from 0"),
         (np.ones((4, 3)), {"rank": 2, "method": "lanczos"}, ValueError, "method must be 'power' or 'krylov'"),
         (np.full((2, 4, 3), np.nan), {"rank": 2}, ValueError, "matrix . holds NaN or infinity"),
         (np.full((2, 4, 3), -np.inf, np.float32), {"rank": 2}, ValueError, "matrix . holds NaN or infinity"),

@@ -69,6 +69,33 @@ def test_extreme_scales(scale):
     np.testing.assert_allclose((u * s[:, None]) @ vh / scale, left @ right / scale, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1, 1e300])
+def test_subnormal_factors(scale):
+    rng = np.random.default_rng(3)
+    small = np.full((1, 5, 2), 1e-310)
+    small[0, :, 1] *= np.arange(5)
+    large = rng.standard_normal((1, 2, 7)) * scale
+    exact = np.linalg.svd(small * 2.0**1000 @ (large / scale), compute_uv=False)[:, :2] * (scale / 2.0**1000)
+    for left, right in ((small, large), (large.transpose(0, 2, 1), small.transpose(0, 2, 1))):
+        u, s, vh = hs.svd_factored(left, right)
+        np.testing.assert_allclose(s, exact, rtol=1e-12, atol=1e-323)  # twice the least subnormal
+        np.testing.assert_allclose(u.transpose(0, 2, 1) @ u, np.eye(2)[None], atol=1e-13)
+        np.testing.assert_allclose(vh @ vh.transpose(0, 2, 1), np.eye(2)[None], atol=1e-13)
+
+
+@pytest.mark.parametrize(("scale", "largest"), [(1e200, np.inf), (1e-200, 0)])
+def test_singular_values_out_of_range_are_infinite_or_zero(scale, largest):
+    left, right = np.zeros((1, 4, 2)), np.zeros((1, 2, 3))
+    left[0, 0, 0] = right[0, 0, 0] = scale
+    np.testing.assert_array_equal(hs.svd_factored(left, right)[1], [[largest, 0]])
+
+
+def test_columns_whose_squares_are_subnormal():
+    rng = np.random.default_rng(4)
+    left = rng.standard_normal((1, 30, 12)) * 10.0 ** -np.r_[0, 155:166]
+    check(left, rng.standard_normal((1, 12, 20)), 1e-13)
+
+
 def test_threads_change_nothing_and_torch_comes_back():
     rng = np.random.default_rng(2)
     left, right = rng.standard_normal((9, 30, 8)), rng.standard_normal((9, 8, 30))

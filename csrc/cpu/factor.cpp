@@ -62,6 +62,10 @@ Cholesky gram_cholesky(const std::vector<double>& a, std::size_t rows, std::size
   return out;
 }
 
+// Squared lengths below this are left out, as their rounding shows in the reflections: below 1e-145 in a factor of
+// about 1.
+constexpr double kVanishing = 1e-290;
+
 // Householder QR on columns kept as contiguous rows of `t` (rank, rows).
 void householder_qr(std::size_t rows, std::size_t rank, std::size_t ld, Basis& out) {
   out.map.assign(ld * ld, 0.0);
@@ -84,9 +88,9 @@ void householder_qr(std::size_t rows, std::size_t rank, std::size_t ld, Basis& o
     double* v = &t[j * rows];
     double tail = 0;
     for (std::size_t i = j + 1; i < rows; ++i) tail += v[i] * v[i];
-    const double length = std::sqrt(v[j] * v[j] + tail);
+    const double squared = v[j] * v[j] + tail, length = std::sqrt(squared);
     double diagonal = v[j];
-    if (tail > 0 && length > 0) {
+    if (tail > 0 && squared > kVanishing) {
       diagonal = v[j] > 0 ? -length : length;
       tau[j] = (diagonal - v[j]) / diagonal;
       const double scale = 1 / (v[j] - diagonal);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 namespace headscan {
@@ -53,6 +54,7 @@ void ScaledMatrix<T>::rescale(const std::string& name) {
   if (largest == 0) return;
   int exponent = 0;
   std::frexp(largest, &exponent);
+  exponent = std::min(exponent, std::numeric_limits<double>::max_exponent - 1);  // so that scale_ is finite
   copy_.resize(rows_ * columns_);
   for (std::size_t i = 0; i < copy_.size(); ++i) {
     copy_[i] = static_cast<T>(std::ldexp(static_cast<double>(data_[i]), -exponent));

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+
+#include "cpu/gaussian.hpp"
 
 namespace headscan {
 namespace {
@@ -19,9 +22,9 @@ std::vector<T> narrow(const std::vector<double>& a, std::size_t rows, std::size_
   return out;
 }
 
-// y (rows, ld_y) -= q (q^T y) for q (rows, ld_q): coefficients first, in blocks of rows that stay in cache.
-void project_out(const std::vector<double>& q, std::size_t ld_q, std::size_t rows, std::size_t ld_y,
-                 std::vector<double>& y) {
+// y (rows, ld_y) -= q (q^T y) for q (rows, ld_q). Returns the squared length of what each column of y loses.
+std::vector<double> project_out(const std::vector<double>& q, std::size_t ld_q, std::size_t rows, std::size_t ld_y,
+                                std::vector<double>& y) {
   std::vector<double> coefficients(ld_q * ld_y, 0.0);
   for (std::size_t i = 0; i < rows; ++i) {
     for (std::size_t p = 0; p < ld_q; ++p) {
@@ -32,16 +35,41 @@ void project_out(const std::vector<double>& q, std::size_t ld_q, std::size_t row
   std::vector<double> projection(rows * ld_y);
   dense_kernels().multiply_f64(q.data(), ld_q, coefficients.data(), rows, ld_q, ld_y, projection.data());
   for (std::size_t i = 0; i < y.size(); ++i) y[i] -= projection[i];
+  std::vector<double> lost(ld_y, 0.0);
+  for (std::size_t i = 0; i < coefficients.size(); ++i) lost[i % ld_y] += coefficients[i] * coefficients[i];
+  return lost;
 }
 
-// An orthonormal basis of y, orthogonal to q too: projected out and orthonormalised until nothing is left to do.
+// Column j of y (rows, ld) becomes Gaussian, another one for each `stream`.
+void draw_column(std::uint64_t stream, std::size_t rows, std::size_t ld, std::size_t j, std::vector<double>& y) {
+  std::vector<double> column(rows + rows % 2);
+  fill_gaussian(0, stream * column.size(), column.size(), column.data());
+  for (std::size_t i = 0; i < rows; ++i) y[i * ld + j] = column[i];
+}
+
+// An orthonormal basis whose range holds that of y less q's, orthogonal to q too; rows >= the columns of both.
+// Projecting out and orthonormalising goes on until a basis comes in nearly orthogonal to q, which one more round
+// makes exact. A second round does that, or a third, for whatever y shows beside q. What still lies in the range of q
+// then is the arbitrary completion of a y of lower rank, often by axes, and may lie there altogether: it starts again
+// as Gaussian columns.
 std::vector<double> orthonormal_beside(const Range& before, std::vector<double> y, std::size_t rows,
                                        std::size_t columns) {
-  constexpr int kPasses = 3;  // twice is enough, once more where y lay within the range of q
-  for (int pass = 0; pass < kPasses; ++pass) {
-    if (before.columns > 0) project_out(before.q, padded(before.columns), rows, padded(columns), y);
+  // Squared length within the range of q: of all columns at most a quarter, so that the rest is well conditioned.
+  const double near = 0.25 / static_cast<double>(columns);
+  constexpr int kMaxPasses = 8;
+  const std::size_t ld_q = padded(before.columns), ld = padded(columns);
+  if (before.columns == 0) return orthonormal(std::move(y), rows, columns, 0).vectors();
+  for (int pass = 0; pass < kMaxPasses; ++pass) {
+    const std::vector<double> lost = project_out(before.q, ld_q, rows, ld, y);
+    const bool settled = pass > 0 && std::all_of(lost.begin(), lost.end(), [&](double x) { return x < near; });
+    if (pass > 1 && !settled) {
+      for (std::size_t j = 0; j < columns; ++j) {
+        if (lost[j] >= near) draw_column(before.columns + j, rows, ld, j, y);
+      }
+      project_out(before.q, ld_q, rows, ld, y);
+    }
     y = orthonormal(std::move(y), rows, columns, 0).vectors();
-    if (before.columns == 0) break;
+    if (settled) break;
   }
   return y;
 }

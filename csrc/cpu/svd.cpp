@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -37,20 +38,21 @@ double largest_magnitude(const T* values, std::size_t count) {
   return static_cast<double>(*std::max_element(largest, largest + 16) + std::accumulate(sum, sum + 16, T{0}));
 }
 
-// Copies a factor into float64 (rows, ld), transposed if asked, divided by its largest magnitude (returned).
+// Copies a factor into float64 (rows, ld), transposed if asked, divided by its largest magnitude, or by the least
+// normal number where that is subnormal and has no reciprocal. Returns the divisor.
 template <class T>
 double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool transposed, const std::string& name,
                    std::vector<double>& out) {
   const double largest = largest_magnitude(source, rows * rank);
   if (!std::isfinite(largest)) throw std::invalid_argument(name + " holds NaN or infinity");
-  const double scale = largest > 0 ? 1 / largest : 1;
+  const double unit = std::max(largest, std::numeric_limits<double>::min()), scale = 1 / unit;
   const std::size_t ld = padded(rank);
   out.assign(rows * ld, 0.0);
   if (!transposed) {
     for (std::size_t i = 0; i < rows; ++i) {
       for (std::size_t j = 0; j < rank; ++j) out[i * ld + j] = scale * static_cast<double>(source[i * rank + j]);
     }
-    return largest;
+    return unit;
   }
   constexpr std::size_t kTile = 16;  // source rows at a time, so that their cache lines are used up
   for (std::size_t j = 0; j < rank; j += kTile) {
@@ -60,7 +62,7 @@ double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool tra
       }
     }
   }
-  return largest;
+  return unit;
 }
 
 struct Workspace {
@@ -85,9 +87,9 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
   const std::string place = " factor of matrix " + std::to_string(item);
   // float32 output needs no better orthogonality than 1e-10, which one Cholesky gives up to this condition number.
   const double once_below = sizeof(T) == sizeof(float) ? 1e3 : 0;
-  double scale = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, work.left.source);
+  const double unit_left = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, work.left.source);
   orthonormal_basis(d_left, r, once_below, kernels, work.left);
-  scale *= copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, work.right.source);
+  const double unit_right = copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, work.right.source);
   orthonormal_basis(d_right, r, once_below, kernels, work.right);
   const CoreSvd core = core_svd(work.left.triangle, work.right.triangle, r, sizeof(T) == sizeof(float), kernels);
 
@@ -97,7 +99,11 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
     for (std::size_t j = 0; j < r; ++j)
       u.matrix(item)[i * r + j] = static_cast<T>(signs[j] * work.vectors[i * ld + j]);
   }
-  for (std::size_t j = 0; j < r; ++j) s.row(item)[j] = static_cast<T>(scale * core.sigma[j]);
+  const double scale = unit_left * unit_right;
+  const bool normal = std::isnormal(scale);  // else both are above 1 or both below, and apart they lose nothing
+  for (std::size_t j = 0; j < r; ++j) {
+    s.row(item)[j] = static_cast<T>(normal ? scale * core.sigma[j] : unit_left * core.sigma[j] * unit_right);
+  }
   expand(work.right, core.v, d_right, r, ld, kernels, work);
   constexpr std::size_t kTile = 16;
   for (std::size_t j = 0; j < r; j += kTile) {
