@@ -93,7 +93,7 @@ SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, c
                                 std::to_string(packed.rows) + " atoms of " + std::to_string(packed.width) +
                                 " values");
   }
-  constexpr std::size_t kKeptBytes = std::size_t{384} << 20;
+  constexpr std::size_t kKeptBytes = std::size_t{192} << 20;
   Pool pool(options.threads);
   const RowSource rows(dictionary.atoms, dictionary.descriptor, dictionary.offset_bytes);
   const std::size_t lanes = options.method == Method::kOmp ? 2 : 1;

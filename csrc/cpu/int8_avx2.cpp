@@ -44,6 +44,12 @@ i32x16 widen(const std::uint8_t* bytes) {
   return read<i32x16>(halves);
 }
 
+std::int32_t largest_lane(i32x16 lanes) {
+  std::int32_t top = lanes[0];
+  for (std::size_t i = 1; i < 16; ++i) top = lanes[i] > top ? lanes[i] : top;
+  return top;
+}
+
 void narrow(i32x16 lanes, std::uint8_t* bytes) {  // lanes hold 0 .. 255
   __m128i quarters[4];
   std::memcpy(quarters, &lanes, sizeof(lanes));

@@ -65,6 +65,8 @@ i32x16 widen(const std::uint8_t* bytes) {
   return reinterpret_cast<i32x16>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
 }
 
+std::int32_t largest_lane(i32x16 lanes) { return _mm512_reduce_max_epi32(reinterpret_cast<__m512i>(lanes)); }
+
 void narrow(i32x16 lanes, std::uint8_t* bytes) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(lanes)));
 }

@@ -1,5 +1,5 @@
 // What follows the integer sums, in vectors of 16 lanes that the compiler splits as the instruction set needs.
-// Included once by each int8_<isa>.cpp, which then defines dot_tile, at_least and the three below.
+// Included once by each int8_<isa>.cpp, which then defines dot_tile, at_least and the four below.
 #include <cstring>
 
 #include "cpu/int8.hpp"
@@ -10,9 +10,11 @@ namespace {
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef std::int32_t i32x16 __attribute__((vector_size(64)));
 
-std::uint64_t sign_mask(i32x16 lanes);           // bit i: lane i is negative
-i32x16 widen(const std::uint8_t* bytes);         // 16 bytes to lanes; compilers make this one by one of
-void narrow(i32x16 lanes, std::uint8_t* bytes);  // a vector conversion, so each file says how
+// Each file says how, since compilers take the conversions apart lane by lane.
+std::uint64_t sign_mask(i32x16 lanes);  // bit i: lane i is negative
+std::int32_t largest_lane(i32x16 lanes);
+i32x16 widen(const std::uint8_t* bytes);         // 16 bytes to lanes
+void narrow(i32x16 lanes, std::uint8_t* bytes);  // and back; lanes hold 0 .. 255
 
 template <class V, class T>
 inline V read(const T* from) {
@@ -29,12 +31,11 @@ inline f32x16 upper_bound(i32x16 sum, const BlockBounds& block, const QueryBound
 std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, const BlockBounds& block,
                          const QueryBounds& query, std::uint8_t* kept) {
   static_assert(kCoarseSegments == 2 && kSegments == 4, "the offsets below are of those segments");
-  const std::int32_t coarse_offset = query.offset[0] + query.offset[1];
-  const std::int32_t fine_offset = query.offset[2] + query.offset[3];
+  const std::int32_t offset =
+      ((query.offset[0] + query.offset[1]) << query.shift) + query.offset[2] + query.offset[3];
   i32x16 largest = {};
   for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
-    const i32x16 sum =
-        ((read<i32x16>(coarse + i) + coarse_offset) << query.shift) + read<i32x16>(fine + i) + fine_offset;
+    const i32x16 sum = (read<i32x16>(coarse + i) << query.shift) + read<i32x16>(fine + i) + offset;
     const f32x16 bound = upper_bound(sum, block, query, query.norm[kSegments - 1], i);
     const f32x16 positive = bound > 0.0F ? bound : f32x16{};
     const f32x16 capped = positive < 254.0F ? positive : f32x16{} + 254.0F;
@@ -42,9 +43,7 @@ std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, c
     largest = steps > largest ? steps : largest;
     narrow(steps, kept + i);
   }
-  std::int32_t top = 0;
-  for (std::size_t lane = 0; lane < 16; ++lane) top = largest[lane] > top ? largest[lane] : top;
-  return static_cast<std::uint8_t>(top);
+  return static_cast<std::uint8_t>(largest_lane(largest));
 }
 
 std::uint64_t advance(const std::int32_t* before, const std::int32_t* sums, std::size_t segment,

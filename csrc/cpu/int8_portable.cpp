@@ -30,6 +30,12 @@ i32x16 widen(const std::uint8_t* bytes) {
   return lanes;
 }
 
+std::int32_t largest_lane(i32x16 lanes) {
+  std::int32_t top = lanes[0];
+  for (std::size_t i = 1; i < 16; ++i) top = lanes[i] > top ? lanes[i] : top;
+  return top;
+}
+
 void narrow(i32x16 lanes, std::uint8_t* bytes) {
   for (std::size_t i = 0; i < 16; ++i) bytes[i] = static_cast<std::uint8_t>(lanes[i]);
 }

@@ -38,7 +38,14 @@ void SearchInt8::anchor_pass(std::size_t count, Pool& pool) {
     const std::size_t coarse_steps = packed_.segment_start(kCoarseSegments) / 4;
     const BlockBounds bounds = block_bounds(block);
     alignas(64) std::int32_t coarse[kGroupQueries * kBlockAtoms], fine[kGroupQueries * kBlockAtoms];
+    // The next block comes in from memory while this one is worked on, a slice a group.
+    const std::uint8_t* next = block + 1 < packed_.blocks() ? atoms + packed_.block_bytes() : atoms;
+    const std::size_t slice = packed_.block_bytes() * kGroupQueries / count + 64;
     for (std::size_t first = 0; first < count; first += kGroupQueries) {
+      const std::size_t from = first / kGroupQueries * slice;
+      for (std::size_t i = from; i < std::min(from + slice, packed_.block_bytes()); i += 64) {
+        __builtin_prefetch(next + i, 0, 2);
+      }
       const std::int8_t* queries[kGroupQueries];
       for (std::size_t q = 0; q < kGroupQueries; ++q) queries[q] = codes(std::min(first + q, count - 1));
       int8_.dot_tile(atoms, queries, coarse_steps, coarse);
