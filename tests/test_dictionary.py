@@ -115,9 +115,10 @@ def test_templates_refused(model, template):
 @pytest.mark.parametrize(
     ("source", "options", "says"),
     [
-        (None, {}, "a dictionary is the name of a list, a file, a saved folder or texts, not None"),
+        (None, {}, "a dictionary is the name of a list, a file, a saved folder or texts, not NoneType"),
         ("", {}, "a dictionary is the name of a list, a file, a saved folder or texts, not ''"),
         (CONCEPTS, {"batch_size": 1.5}, "batch_size must be a whole number, not 1.5"),
+        (CONCEPTS, {"at_least": "x"}, "at_least must be a whole number, not 'x'"),
         (CONCEPTS, {"template": 3}, "a template must be a text, .* not 3"),
         (CONCEPTS, {"template": "\udcff{}"}, r"a template must be a text, .* UTF-8, not '\\udcff{}'"),
         (CONCEPTS, {"model": build_module()}, r"model must be one from load_model, not open_clip\.model\.CLIP"),

@@ -342,6 +342,7 @@ def test_image_means_refused(tmp_path, module, image_mean):
         (image_mean * 10, "has length 4: a mean of normalised image embeddings has at most 1"),
         (tmp_path / "none.npy", "there is no image mean file"),
         ([[1.0], [1.0, 2.0]], "the image mean is not an array"),
+        (torch.zeros(24, device="meta"), "the image mean is not an array"),
         ("~nosuchuser/mean.npy", "there is no home folder for ~nosuchuser"),
         (tmp_path / "empty.npy", "cannot read the image mean"),
         (tmp_path / "archive.npy", "it is an .npz archive, not one array"),

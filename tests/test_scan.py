@@ -166,6 +166,7 @@ def test_a_pruned_head_is_explained_by_finite_numbers(dictionary):
         ({"k": 31}, "k = 31 concepts per explanation, but the dictionary holds only 30"),
         ({"coherence": -0.1}, "coherence must be"),
         ({"coherence": float("nan")}, "coherence must be"),
+        ({"coherence": True}, "coherence must be a finite number of at least 0, not True"),
         ({"coherence": None}, "coherence must be a finite number of at least 0, not None"),
         ({"coherence": "abc"}, "coherence must be a finite number of at least 0, not 'abc'"),
         ({"sides": None}, "sides are 'write' and 'read', not None"),
@@ -183,6 +184,8 @@ def test_options_refused(model, dictionary, options, says):
 def test_what_is_not_a_loaded_model_is_refused(model, dictionary):
     with pytest.raises(hs.HeadscanError, match=r"model must be one from load_model, not open_clip\.model\.CLIP"):
         hs.scan(model.module, dictionary)
+    with pytest.raises(hs.HeadscanError, match="dictionary must be one from load_dictionary, not str"):
+        hs.scan(model, "demo")
 
 
 def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):

@@ -177,12 +177,11 @@ def load_dictionary(
         If there is no such dictionary, its text is unusable, or a saved one belongs to another model.
     """
     check_model(model)
+    whole_number(at_least, "at_least")
     _check_source(source)
-    if template is not None:
-        _checked_template(template)
+    given, template = template, _checked_template(template)
     if isinstance(source, (str, Path)) and str(source) not in PACKAGED and _files.expanded(source).is_dir():
-        return _load_saved(_files.expanded(source), model=model, template=template, at_least=at_least)
-    template = _checked_template(template)
+        return _load_saved(_files.expanded(source), model=model, template=given, at_least=at_least)
     if whole_number(batch_size, "batch_size") < 1:
         raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
     vocabulary = read_vocabulary(source)
@@ -224,8 +223,9 @@ def _assemble(vocabulary: Vocabulary, encoded: Encoded, *, template: str, text_h
 
 
 def _check_source(source: object) -> None:
-    if source == "" or not isinstance(source, (str, Path, Iterable)):
-        raise HeadscanError(f"a dictionary is the name of a list, a file, a saved folder or texts, not {source!r}")
+    if not isinstance(source, (str, Path, Iterable)) or (isinstance(source, str) and not source):
+        came = "''" if isinstance(source, str) else type(source).__qualname__
+        raise HeadscanError(f"a dictionary is the name of a list, a file, a saved folder or texts, not {came}")
 
 
 def _checked_template(template: str | None) -> str:
@@ -309,6 +309,8 @@ def _read(folder: Path) -> Dictionary:
         vars(dictionary)["packed"] = packed
         sizes = {len(dictionary), len(dictionary.atoms), manifest["concepts"]}
         whole = dictionary.hash == manifest["hash"] and len(sizes) == 1
+    except HeadscanError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise HeadscanError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
     if not whole:

@@ -117,7 +117,11 @@ def check_code_options(*, k: int, coherence: float, concepts: int, threads: int)
         raise HeadscanError(f"k must be at least 1, not {k}")
     if k > concepts:
         raise HeadscanError(f"k = {k} concepts per explanation, but the dictionary holds only {concepts}")
-    if not isinstance(coherence, Real) or not (np.isfinite(coherence) and coherence >= 0):
+    if (
+        isinstance(coherence, bool)
+        or not isinstance(coherence, Real)
+        or not (np.isfinite(coherence) and coherence >= 0)
+    ):
         raise HeadscanError(f"coherence must be a finite number of at least 0, not {coherence!r}")
     if threads < 0:
         raise HeadscanError(f"threads must be at least 0 (0: all that the process may use), not {threads}")

@@ -221,7 +221,9 @@ def _check_device(device: str | None) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        raise HeadscanError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise HeadscanError(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0].split('. ')[0]}"
+        ) from error
 
 
 def _check_finite(state: Mapping[str, torch.Tensor]) -> None:
@@ -263,13 +265,13 @@ def _read_image_mean(source: ArrayLike | str | Path, *, joint_dim: int) -> NDArr
 def _as_array(values: Any) -> NDArray[Any]:
     import torch
 
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        if values.dtype not in (torch.float32, torch.float64) and values.is_floating_point():
-            values = values.float()  # NumPy has no bfloat16
     try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            if values.dtype not in (torch.float32, torch.float64) and values.is_floating_point():
+                values = values.float()  # NumPy has no bfloat16
         return np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise HeadscanError(f"the image mean is not an array: {str(error).splitlines()[0]}") from error
 
 

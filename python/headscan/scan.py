@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan import _files
+from headscan.dictionary import Dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, check_code_options, explain_directions, whole_number
 from headscan.heads import select_layers, vo_factors
@@ -22,7 +23,6 @@ from headscan.terminal import progress_bar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headscan.dictionary import Dictionary
     from headscan.models import Model
 
 __all__ = ["Scan", "load_scan", "scan"]
@@ -97,6 +97,8 @@ def scan(
         If an option is out of range or the dictionary is another model's.
     """
     check_model(model)
+    if not isinstance(dictionary, Dictionary):
+        raise HeadscanError(f"dictionary must be one from load_dictionary, not {type(dictionary).__qualname__}")
     chosen = select_layers(layers, count=model.layers)
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     info = ScanInfo(
