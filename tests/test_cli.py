@@ -285,7 +285,8 @@ def test_a_full_memory_is_one_line(run, monkeypatch):
 
 
 def start(*arguments, before="pass"):
-    code = f"import sys; from headscan.cli import main; {before}; sys.exit(main())"
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored in background jobs
+    code = f"import sys; {listen}; from headscan.cli import main; {before}; sys.exit(main())"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -29,6 +29,12 @@ void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {
   }
 }
 
+std::vector<double> row_lengths(const std::vector<double>& rows, std::size_t r, std::size_t ld) {
+  std::vector<double> lengths(r);
+  for (std::size_t i = 0; i < r; ++i) lengths[i] = std::sqrt(dot(&rows[i * ld], &rows[i * ld], r));
+  return lengths;
+}
+
 }  // namespace
 
 CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& right, std::size_t r, bool single,
@@ -41,11 +47,21 @@ CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& rig
     for (std::size_t j = 0; j < ld; ++j) transposed[j * ld + i] = left[i * ld + j];
   }
   kernels.multiply_f64(right.data(), ld, transposed.data(), ld, ld, ld, a.data());
-  for (std::size_t i = 0; i < r; ++i) rotations[i * ld + i] = 1;
-  kernels.jacobi_f64(a.data(), rotations.data(), r, ld, tolerance);
-
-  std::vector<double> lengths(r);
-  for (std::size_t i = 0; i < r; ++i) lengths[i] = std::sqrt(dot(&a[i * ld], &a[i * ld], r));
+  const std::vector<double> columns = a;
+  std::vector<double> lengths(r, 0.0);
+  if (single) {
+    kernels.jacobi_f64(a.data(), nullptr, r, ld, tolerance);
+    lengths = row_lengths(a, r, ld);
+  }
+  // Where the core is well conditioned v follows from u and the core; else the rotations are gathered as v.
+  const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
+  const bool follows = single && *least > 1e-6 * *most;
+  if (!follows) {
+    a = columns;
+    for (std::size_t i = 0; i < r; ++i) rotations[i * ld + i] = 1;
+    kernels.jacobi_f64(a.data(), rotations.data(), r, ld, tolerance);
+    lengths = row_lengths(a, r, ld);
+  }
   std::vector<std::size_t> order(r);
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return lengths[i] > lengths[j]; });
@@ -64,6 +80,12 @@ CoreSvd core_svd(const std::vector<double>& left, const std::vector<double>& rig
     for (std::size_t c = 0; c < r; ++c) {
       out.u[c * ld + i] = units[i * ld + c];
       out.v[c * ld + i] = rotations[order[i] * ld + c];
+    }
+  }
+  if (follows) {
+    kernels.multiply_f64(columns.data(), ld, out.u.data(), ld, r, ld, out.v.data());
+    for (std::size_t c = 0; c < r; ++c) {
+      for (std::size_t i = 0; i < r; ++i) out.v[c * ld + i] /= out.sigma[i];
     }
   }
   return out;

@@ -47,7 +47,11 @@ double copy_scaled(const T* source, std::size_t rows, std::size_t rank, bool tra
   if (!std::isfinite(largest)) throw std::invalid_argument(name + " holds NaN or infinity");
   const double unit = std::max(largest, std::numeric_limits<double>::min()), scale = 1 / unit;
   const std::size_t ld = padded(rank);
-  out.assign(rows * ld, 0.0);
+  if (ld == rank) {
+    out.resize(rows * ld);
+  } else {
+    out.assign(rows * ld, 0.0);
+  }
   if (!transposed) {
     for (std::size_t i = 0; i < rows; ++i) {
       for (std::size_t j = 0; j < rank; ++j) out[i * ld + j] = scale * static_cast<double>(source[i * rank + j]);

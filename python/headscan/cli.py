@@ -6,9 +6,7 @@ import argparse
 import logging
 import math
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -38,58 +36,26 @@ class _Parser(argparse.ArgumentParser):
         raise HeadscanError(f"{message} (see {self.prog} --help)")
 
 
-class _Interrupt:
-    """Ctrl-C while the command runs. A library that is in C code just then may turn the exception into another."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread()
-
-    def __enter__(self) -> _Interrupt:
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.seen = True
-        raise KeyboardInterrupt
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 on bad usage or input, 130 when interrupted."""
-    with _Interrupt() as interrupt:
-        try:
-            _run(arguments)
-        except (Exception, KeyboardInterrupt) as error:
-            if interrupt.seen or isinstance(error, KeyboardInterrupt):
-                sys.stderr.write("headscan: interrupted\n")
-                return _INTERRUPTED
-            if isinstance(error, BrokenPipeError):  # the reader, `head` say, has seen enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 1
-            if not isinstance(error, (OSError, MemoryError, ValueError, RuntimeError)):  # HeadscanError: a ValueError
-                raise
-            sys.stderr.write(f"headscan: error: {_message(error)}\n")
-            return _BAD_INPUT
+    try:
+        _prepare_streams()
+        given = sys.argv[1:] if arguments is None else arguments
+        _check_utf8(given)
+        options = _parser().parse_args(given)
+        run: Callable[[argparse.Namespace], None] = options.run
+        run(options)
+        sys.stdout.flush()
+    except (OSError, MemoryError, ValueError, RuntimeError) as error:  # a HeadscanError is a ValueError
+        if isinstance(error, BrokenPipeError):  # the reader, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        sys.stderr.write(f"headscan: error: {_message(error)}\n")
+        return _BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("headscan: interrupted\n")
+        return _INTERRUPTED
     return 0
-
-
-def _run(arguments: Sequence[str] | None) -> None:
-    _prepare_streams()
-    given = sys.argv[1:] if arguments is None else arguments
-    _check_utf8(given)
-    options = _parser().parse_args(given)
-    run: Callable[[argparse.Namespace], None] = options.run
-    run(options)
-    sys.stdout.flush()
 
 
 def _message(error: BaseException) -> str:
