@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/checked_norm.hpp"
 #include "cpu/dense.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/quantise.hpp"
@@ -65,7 +66,7 @@ class Packer {
       Quantised row;
       double norm = 0;
       if (i < count) {
-        norm = checked_norm(first + i);
+        norm = checked_norm(atoms_.row(first + i), atoms_.columns, first + i);
         row = quantise(&rotated[i * ld_], out_, shift, codes.data());
       } else {
         std::fill(codes.begin(), codes.end(), std::int8_t{0});
@@ -88,17 +89,6 @@ class Packer {
 
  private:
   static float rounded_up(double value) { return static_cast<float>(value * (1 + 1e-6)); }
-
-  double checked_norm(std::size_t row) const {
-    double sum = 0;
-    for (std::size_t i = 0; i < atoms_.columns; ++i) sum += std::pow(static_cast<double>(atoms_.row(row)[i]), 2);
-    if (!(sum < 1e30)) {
-      throw std::invalid_argument(
-          "atoms must be finite unit rows; row " + std::to_string(row) +
-          (std::isfinite(sum) ? " is far too long: normalise the rows" : " holds NaN or infinity"));
-    }
-    return std::sqrt(sum);
-  }
 
   MatrixView<const float> atoms_;
   PackedOutput out_;

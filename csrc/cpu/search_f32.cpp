@@ -3,27 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
-#include <string>
 
+#include "cpu/checked_norm.hpp"
 #include "cpu/exact.hpp"
 
 namespace headscan {
 namespace {
 
 constexpr std::size_t kFloatLane = 16;
-
-double checked_norm(const float* row, std::size_t width, std::size_t index) {
-  double sum = 0;
-  for (std::size_t i = 0; i < width; ++i) sum += static_cast<double>(row[i]) * static_cast<double>(row[i]);
-  constexpr double kLargest = 1e15;  // float32 products and sums stay finite below this
-  if (!(sum < kLargest * kLargest)) {
-    throw std::invalid_argument(
-        "atoms must be finite unit rows; row " + std::to_string(index) +
-        (std::isfinite(sum) ? " is far too long: normalise the rows" : " holds NaN or infinity"));
-  }
-  return std::sqrt(sum);
-}
 
 }  // namespace
 
