@@ -32,7 +32,7 @@ std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, c
                          const QueryBounds& query, std::uint8_t* kept) {
   static_assert(kCoarseSegments == 2 && kSegments == 4, "the offsets below are of those segments");
   const std::int32_t offset =
-      ((query.offset[0] + query.offset[1]) << query.shift) + query.offset[2] + query.offset[3];
+      (query.offset[0] + query.offset[1]) * (1 << query.shift) + query.offset[2] + query.offset[3];
   i32x16 largest = {};
   for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
     const i32x16 sum = (read<i32x16>(coarse + i) << query.shift) + read<i32x16>(fine + i) + offset;
