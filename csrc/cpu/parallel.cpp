@@ -78,7 +78,10 @@ void Pool::drain(std::size_t worker) {
       (*body_)(task, worker);
     } catch (...) {
       const std::lock_guard lock(mutex_);
-      if (!error_) error_ = std::current_exception();
+      if (!error_ || task < error_task_) {  // tasks start in order, so the first to fail is the same every time
+        error_ = std::current_exception();
+        error_task_ = task;
+      }
       next_ = tasks_;
     }
   }

@@ -21,7 +21,8 @@ class Pool {
 
   std::size_t workers() const { return threads_.size() + 1; }
 
-  // body(task, worker) for task = 0 .. tasks-1, worker < workers(); rethrows the first exception.
+  // body(task, worker) for task = 0 .. tasks-1, worker < workers(); rethrows the exception of the first task that
+  // threw.
   using Body = std::function<void(std::size_t task, std::size_t worker)>;
   void run(std::size_t tasks, const Body& body);
 
@@ -40,6 +41,7 @@ class Pool {
   std::size_t generation_ = 0;
   bool stopping_ = false;
   std::exception_ptr error_;
+  std::size_t error_task_ = 0;
 };
 
 }  // namespace headscan
