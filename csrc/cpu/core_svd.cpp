@@ -4,10 +4,10 @@
 #include <cmath>
 #include <numeric>
 
+#include "cpu/exact.hpp"
+
 namespace headscan {
 namespace {
-
-double dot(const double* a, const double* b, std::size_t n) { return std::inner_product(a, a + n, b, 0.0); }
 
 // Makes row i of `rows` (r, ld) a unit vector orthogonal to rows 0 .. i-1, which are orthonormal.
 void complete_row(double* rows, std::size_t i, std::size_t r, std::size_t ld) {

@@ -20,7 +20,8 @@ class Pursuit {
   // Bytes of state a query, for choosing a panel size.
   static std::size_t bytes(std::size_t width, const CompOptions& options);
 
-  std::size_t lanes() const { return options_.method == Method::kOmp ? 2 : 1; }
+  static std::size_t lanes(const CompOptions& options) { return options.method == Method::kOmp ? 2 : 1; }
+  std::size_t lanes() const { return lanes(options_); }
 
   // Searches to run: the lasso needs one more than it may pick, to see that nothing is left to pick.
   std::size_t rounds() const { return options_.k + (options_.method == Method::kLasso ? 1 : 0); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "cpu/search_int8_common.hpp"
@@ -93,6 +94,15 @@ BlockBounds SearchInt8::block_bounds(std::size_t block) const {
 double SearchInt8::exact(const Panel& panel, std::size_t query, std::int64_t atom, Worker& worker) const {
   ++worker.rescored;
   return dense_.exact_dot(rows_.fetch(atom, worker.row.data()), panel.queries.row(query), packed_.width);
+}
+
+// The highest score among the atoms that did well in earlier rounds; minus infinity where none is left to pick.
+double SearchInt8::best_in_pool(const Panel& panel, std::size_t query, Worker& worker) const {
+  double best = -std::numeric_limits<double>::infinity();
+  for (const auto atom : pools_[query]) {
+    if (!panel.has_picked(query, atom)) best = std::max(best, exact(panel, query, atom, worker));
+  }
+  return best;
 }
 
 void SearchInt8::rotate(const Panel& panel, Pool& pool) {

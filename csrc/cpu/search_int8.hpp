@@ -60,6 +60,7 @@ class SearchInt8 final : public Search {
   void rescore(const Panel& panel, Pool& pool, std::int64_t* best);
   void remember(std::size_t query, const std::vector<std::pair<double, std::int64_t>>& scored);
   void fall_back(const Panel& panel, const std::vector<std::uint8_t>& needed, Pool& pool, std::int64_t* best);
+  double best_in_pool(const Panel& panel, std::size_t query, Worker& worker) const;
   double exact(const Panel& panel, std::size_t query, std::int64_t atom, Worker& worker) const;
   BlockBounds block_bounds(std::size_t block) const;
   const std::int8_t* codes(std::size_t query) const { return &codes_[query * code_bytes_]; }

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "cpu/search_int8.hpp"
 #include "cpu/search_int8_common.hpp"
@@ -87,15 +86,9 @@ void SearchInt8::anchor_candidates(const Panel& panel, std::size_t chunk, Worker
   };
 
   // A good score first: the pool of earlier rounds and the atoms with the highest bounds.
-  double best[kChunk];
+  double best[kChunk] = {};
   std::size_t tried[kChunk] = {};
-  for (std::size_t q = 0; q < kChunk; ++q) {
-    best[q] = -std::numeric_limits<double>::infinity();
-    if (q >= count) continue;
-    for (const auto atom : pools_[first + q]) {
-      if (!panel.has_picked(first + q, atom)) best[q] = std::max(best[q], exact(panel, first + q, atom, worker));
-    }
-  }
+  for (std::size_t q = 0; q < count; ++q) best[q] = best_in_pool(panel, first + q, worker);
   visit([&](std::size_t q, std::size_t block, std::uint64_t mask) {
     for_each_bit(mask, [&](std::size_t bit) {
       const auto atom = static_cast<std::int64_t>(block * kBlockAtoms + bit);

@@ -1,7 +1,6 @@
 // Rounds between anchors: bounds narrow the atoms down.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "cpu/search_int8.hpp"
 #include "cpu/search_int8_common.hpp"
@@ -25,10 +24,7 @@ std::uint8_t SearchInt8::angle_floor(const Panel& panel, std::size_t query, doub
 
 void SearchInt8::set_move(const Panel& panel, std::size_t query, Worker& worker) {
   const std::size_t width = packed_.width;
-  double best = -std::numeric_limits<double>::infinity();
-  for (const auto atom : pools_[query]) {
-    if (!panel.has_picked(query, atom)) best = std::max(best, exact(panel, query, atom, worker));
-  }
+  const double best = best_in_pool(panel, query, worker);
   best_known_[query] = rounded_down(best);
   floors_[query] = angle_floor(panel, query, best);
 
