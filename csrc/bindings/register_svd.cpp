@@ -42,16 +42,16 @@ py::tuple truncated(py::ssize_t count, py::ssize_t m, py::ssize_t n, py::ssize_t
   return py::make_tuple(std::move(u), std::move(s), std::move(vh), std::move(error));
 }
 
-RandomizedSvdOptions randomized_options(std::size_t oversample, int iterations, bool krylov, std::uint64_t seed,
-                                        int threads) {
-  return {oversample, iterations, krylov ? RangeMethod::krylov : RangeMethod::power, seed, threads};
+RandomizedSvdOptions randomized_options(std::size_t oversample, int iterations, bool krylov, std::size_t block,
+                                        std::uint64_t seed, int threads) {
+  return {oversample, iterations, krylov ? RangeMethod::krylov : RangeMethod::power, block, seed, threads};
 }
 
 template <class T>
 py::tuple randomized(const Array<T>& a, py::ssize_t rank, std::size_t oversample, int iterations, bool krylov,
-                     std::uint64_t seed, int threads) {
+                     std::size_t block, std::uint64_t seed, int threads) {
   expect_dimensions(a, 3, "a");
-  const auto options = randomized_options(oversample, iterations, krylov, seed, threads);
+  const auto options = randomized_options(oversample, iterations, krylov, block, seed, threads);
   const auto view = batch(a);
   return truncated<T>(a.shape(0), a.shape(1), a.shape(2), rank,
                       [&](auto u, auto s, auto vh, T* error) { randomized_svd<T>(view, u, s, vh, error, options); });
@@ -59,10 +59,10 @@ py::tuple randomized(const Array<T>& a, py::ssize_t rank, std::size_t oversample
 
 template <class T>
 py::tuple randomized_factored(const Array<T>& left, const Array<T>& right, py::ssize_t rank, std::size_t oversample,
-                              int iterations, bool krylov, std::uint64_t seed, int threads) {
+                              int iterations, bool krylov, std::size_t block, std::uint64_t seed, int threads) {
   expect_dimensions(left, 3, "left");
   expect_dimensions(right, 3, "right");
-  const auto options = randomized_options(oversample, iterations, krylov, seed, threads);
+  const auto options = randomized_options(oversample, iterations, krylov, block, seed, threads);
   const auto l = batch(left), r = batch(right);
   return truncated<T>(left.shape(0), left.shape(1), right.shape(2), rank,
                       [&](auto u, auto s, auto vh, T* error) { randomized_svd<T>(l, r, u, s, vh, error, options); });
@@ -73,9 +73,9 @@ void register_type(py::module_& module) {
   using namespace py::literals;
   module.def("svd_factored", &factored<T>, "left"_a.noconvert(), "right"_a.noconvert(), "threads"_a);
   module.def("randomized_svd", &randomized<T>, "a"_a.noconvert(), "rank"_a, "oversample"_a, "iterations"_a,
-             "krylov"_a, "seed"_a, "threads"_a);
+             "krylov"_a, "block"_a, "seed"_a, "threads"_a);
   module.def("randomized_svd_factored", &randomized_factored<T>, "left"_a.noconvert(), "right"_a.noconvert(),
-             "rank"_a, "oversample"_a, "iterations"_a, "krylov"_a, "seed"_a, "threads"_a);
+             "rank"_a, "oversample"_a, "iterations"_a, "krylov"_a, "block"_a, "seed"_a, "threads"_a);
 }
 
 }  // namespace

@@ -63,9 +63,14 @@ inline void tile(const T* a, std::size_t lda, const T* b, std::size_t ldb, std::
 }
 
 void gram_f64(const double* a, std::size_t rows, std::size_t ld, double* gram) {
-  for (std::size_t p = 0; p < ld; p += kLane) {
-    for (std::size_t q = p / (2 * kW) * (2 * kW); q < ld; q += 2 * kW) {
-      tile<kLane, true>(a + p, ld, a + q, ld, rows, gram + p * ld + q, ld, q + kW < ld);
+  std::fill(gram, gram + ld * ld, 0.0);
+  for (std::size_t first = 0; first < rows; first += kSumLength) {  // rows that stay in cache
+    const double* block = a + first * ld;
+    const std::size_t length = std::min(kSumLength, rows - first);
+    for (std::size_t p = 0; p < ld; p += kLane) {
+      for (std::size_t q = p / (2 * kW) * (2 * kW); q < ld; q += 2 * kW) {
+        tile<kLane, true, true>(block + p, ld, block + q, ld, length, gram + p * ld + q, ld, q + kW < ld);
+      }
     }
   }
   for (std::size_t p = 0; p < ld; ++p) {

@@ -27,12 +27,13 @@
 namespace headscan {
 namespace {
 
-constexpr std::size_t kProbes = 8;  // Gaussian vectors beside Omega that the error is estimated from
+constexpr std::size_t kProbes = 8;  // Gaussian vectors, independent of Omega, that the error is estimated from
 
 template <class T>
 struct Problem {
   std::size_t rank, sample;  // sample: columns of Omega
-  std::vector<T> omega;      // (n, panels(sample + kProbes)): Omega and the probes
+  std::vector<T> omega;      // (n, panels(sample))
+  std::vector<T> probes;     // (n, kPanel), the first kProbes columns in use
   const RandomizedSvdOptions& options;
 };
 
@@ -44,24 +45,29 @@ struct Output {
 template <class T>
 Problem<T> draw(std::size_t rows, std::size_t columns, std::size_t rank, const RandomizedSvdOptions& options,
                 Pool& pool) {
-  const std::size_t sample = std::min(rank + options.oversample, std::min(rows, columns));
-  const std::size_t ld = panels(sample + kProbes);
-  Problem<T> out{rank, sample, std::vector<T>(columns * ld), options};
-  pool.run(columns,
-           [&](std::size_t row, std::size_t) { fill_gaussian(options.seed, row * ld, ld, &out.omega[row * ld]); });
+  const std::size_t asked = options.block > 0 ? options.block : rank + options.oversample;
+  const std::size_t sample = std::min(asked, std::min(rows, columns));
+  const std::size_t ld = panels(sample);
+  Problem<T> out{rank, sample, std::vector<T>(columns * ld), std::vector<T>(columns * kPanel), options};
+  pool.run(columns, [&](std::size_t row, std::size_t) {
+    fill_gaussian(options.seed, row * ld, ld, &out.omega[row * ld]);
+    fill_gaussian(options.seed, columns * ld + row * kPanel, kPanel, &out.probes[row * kPanel]);
+  });
   return out;
 }
 
 // The Frobenius norm of A - u diag(sigma) v^T over the unscaled A, u (m, ld) and v (n, ld) with `rank` columns, from
 // A W for the probes W: the mean of |(A - u sigma v^T) w|^2 is its square, without bias.
 template <class T>
-double probed_error(const Problem<T>& problem, const std::vector<double>& probed, const std::vector<double>& u,
-                    const std::vector<double>& sigma, const std::vector<double>& v, std::size_t ld) {
-  const std::size_t ld_omega = panels(problem.sample + kProbes), n = v.size() / ld, m = u.size() / ld;
+double probed_error(const LargeMatrix<T>& a, const Problem<T>& problem, const std::vector<double>& u,
+                    const std::vector<double>& sigma, const std::vector<double>& v, std::size_t ld, Pool& pool) {
+  const std::size_t n = a.columns(), m = a.rows();
+  std::vector<T> probed(m * kPanel);
+  a.multiply(problem.probes.data(), kPanel, probed.data(), pool);
   std::vector<double> inner(kProbes * ld, 0.0);  // rows: sigma v^T w
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t w = 0; w < kProbes; ++w) {
-      const double value = static_cast<double>(problem.omega[i * ld_omega + problem.sample + w]);
+      const double value = static_cast<double>(problem.probes[i * kPanel + w]);
       for (std::size_t j = 0; j < problem.rank; ++j) inner[w * ld + j] += value * v[i * ld + j];
     }
   }
@@ -73,7 +79,7 @@ double probed_error(const Problem<T>& problem, const std::vector<double>& probed
     for (std::size_t w = 0; w < kProbes; ++w) {
       double fitted = 0;
       for (std::size_t j = 0; j < problem.rank; ++j) fitted += u[i * ld + j] * inner[w * ld + j];
-      const double rest = probed[i * kProbes + w] - fitted;
+      const double rest = static_cast<double>(probed[i * kPanel + w]) - fitted;
       sum += rest * rest;
     }
   }
@@ -82,17 +88,17 @@ double probed_error(const Problem<T>& problem, const std::vector<double>& probed
 
 // u s v^T = q z^T, q (m, ld) orthonormal and z (n, ld) = A^T q, cut off at the rank.
 template <class T>
-void finish(const LargeMatrix<T>& a, const Problem<T>& problem, Range range, const std::vector<double>& probed,
-            const Output<T>& out) {
+void finish(const LargeMatrix<T>& a, const Problem<T>& problem, Range range, Pool& pool, const Output<T>& out) {
   const DenseKernels& kernels = dense_kernels();
-  const std::size_t m = a.rows(), n = a.columns(), rank = problem.rank, ld = padded(range.columns);
+  const std::size_t m = a.rows(), n = a.columns(), rank = problem.rank, ld = padded(rank), ld_core = range.ld;
   // Rounded to float32, an orthogonality of 1e-10 is as good as any.
   Orthonormal basis = orthonormal(std::move(range.z), n, range.columns, sizeof(T) == sizeof(float) ? 1e3 : 0);
   CoreSvd core =
       core_svd(identity(range.columns), basis.triangle, range.columns, sizeof(T) == sizeof(float), kernels);
   for (double& value : core.sigma) value *= basis.scale;
 
-  const std::vector<double> u = times(range.q, core.u, m, ld), v = basis.times(core.v);
+  const std::vector<double> u = times(range.q, ld_core, widen(core.u, ld_core, ld_core, rank), m, ld);
+  const std::vector<double> v = basis.times(widen(core.v, ld_core, ld_core, rank), ld);
   const auto signs = column_signs(u, m, rank, ld);
   for (std::size_t i = 0; i < m; ++i) {
     for (std::size_t j = 0; j < rank; ++j) out.u[i * rank + j] = static_cast<T>(signs[j] * u[i * ld + j]);
@@ -107,24 +113,12 @@ void finish(const LargeMatrix<T>& a, const Problem<T>& problem, Range range, con
   const double clear = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) * a.squared_norm();
   const bool direct = !a.factored() && left > clear;
   *out.error =
-      static_cast<T>(a.scale() * (direct ? std::sqrt(left) : probed_error(problem, probed, u, core.sigma, v, ld)));
+      static_cast<T>(a.scale() * (direct ? std::sqrt(left) : probed_error(a, problem, u, core.sigma, v, ld, pool)));
 }
 
 template <class T>
 void decompose(const LargeMatrix<T>& a, const Problem<T>& problem, Pool& pool, const Output<T>& out) {
-  const std::size_t m = a.rows(), l = problem.sample, ld_first = panels(l + kProbes);
-  std::vector<T> first(m * ld_first);
-  a.multiply(problem.omega.data(), ld_first, first.data(), pool);
-  std::vector<double> probed(m * kProbes);
-  for (std::size_t i = 0; i < m; ++i) {
-    for (std::size_t w = 0; w < kProbes; ++w) {
-      probed[i * kProbes + w] = static_cast<double>(first[i * ld_first + l + w]);
-    }
-  }
-  std::vector<double> sampled = widen(first, m, ld_first, l);
-  first.clear();
-  first.shrink_to_fit();
-  finish(a, problem, find_range(a, std::move(sampled), l, problem.options, pool), probed, out);
+  finish(a, problem, find_range(a, problem.omega, problem.sample, problem.options, pool), pool, out);
 }
 
 void check_shapes(std::size_t rows, std::size_t columns, std::size_t rank, const RandomizedSvdOptions& options) {
@@ -134,6 +128,14 @@ void check_shapes(std::size_t rows, std::size_t columns, std::size_t rank, const
   }
   if (options.iterations < 0) {
     throw std::invalid_argument("iterations must be 0 or more, got " + std::to_string(options.iterations));
+  }
+  if (options.block == 0) return;
+  if (options.method != RangeMethod::krylov) throw std::invalid_argument("a block is for the method krylov alone");
+  const std::size_t blocks = static_cast<std::size_t>(options.iterations) + 1;
+  if (options.block < (rank + blocks - 1) / blocks) {
+    throw std::invalid_argument("a block of " + std::to_string(options.block) + " gives " +
+                                std::to_string(options.block * blocks) + " directions in " + std::to_string(blocks) +
+                                " products, below the rank " + std::to_string(rank));
   }
 }
 

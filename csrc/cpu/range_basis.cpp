@@ -1,6 +1,7 @@
 #include "cpu/range_basis.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 
@@ -22,18 +23,15 @@ std::vector<T> narrow(const std::vector<double>& a, std::size_t rows, std::size_
   return out;
 }
 
-// y (rows, ld_y) -= q (q^T y) for q (rows, ld_q). Returns the squared length of what each column of y loses.
-std::vector<double> project_out(const std::vector<double>& q, std::size_t ld_q, std::size_t rows, std::size_t ld_y,
-                                std::vector<double>& y) {
-  std::vector<double> coefficients(ld_q * ld_y, 0.0);
-  for (std::size_t i = 0; i < rows; ++i) {
-    for (std::size_t p = 0; p < ld_q; ++p) {
-      const double value = q[i * ld_q + p];
-      for (std::size_t j = 0; j < ld_y; ++j) coefficients[p * ld_y + j] += value * y[i * ld_y + j];
-    }
-  }
+// y (rows, ld_y) -= q (q^T y) for the q so far. Returns the squared length of what each column of y loses.
+std::vector<double> project_out(const Range& before, std::size_t rows, std::size_t ld_y, std::vector<double>& y) {
+  const std::size_t ld_q = padded(before.columns);
+  std::vector<double> coefficients(ld_q * ld_y);
+  dense_kernels().thin_f64.multiply_transposed(before.q.data(), before.ld, y.data(), rows, ld_q, ld_y,
+                                               coefficients.data());
   std::vector<double> projection(rows * ld_y);
-  dense_kernels().multiply_f64(q.data(), ld_q, coefficients.data(), rows, ld_q, ld_y, projection.data());
+  dense_kernels().thin_f64.multiply(before.q.data(), before.ld, coefficients.data(), rows, ld_q, ld_y,
+                                    projection.data());
   for (std::size_t i = 0; i < y.size(); ++i) y[i] -= projection[i];
   std::vector<double> lost(ld_y, 0.0);
   for (std::size_t i = 0; i < coefficients.size(); ++i) lost[i % ld_y] += coefficients[i] * coefficients[i];
@@ -57,16 +55,16 @@ std::vector<double> orthonormal_beside(const Range& before, std::vector<double> 
   // Squared length within the range of q: of all columns at most a quarter, so that the rest is well conditioned.
   const double near = 0.25 / static_cast<double>(columns);
   constexpr int kMaxPasses = 8;
-  const std::size_t ld_q = padded(before.columns), ld = padded(columns);
+  const std::size_t ld = padded(columns);
   if (before.columns == 0) return orthonormal(std::move(y), rows, columns, 0).vectors();
   for (int pass = 0; pass < kMaxPasses; ++pass) {
-    const std::vector<double> lost = project_out(before.q, ld_q, rows, ld, y);
+    const std::vector<double> lost = project_out(before, rows, ld, y);
     const bool settled = pass > 0 && std::all_of(lost.begin(), lost.end(), [&](double x) { return x < near; });
     if (pass > 1 && !settled) {
       for (std::size_t j = 0; j < columns; ++j) {
         if (lost[j] >= near) draw_column(before.columns + j, rows, ld, j, y);
       }
-      project_out(before.q, ld_q, rows, ld, y);
+      project_out(before, rows, ld, y);
     }
     y = orthonormal(std::move(y), rows, columns, 0).vectors();
     if (settled) break;
@@ -74,16 +72,24 @@ std::vector<double> orthonormal_beside(const Range& before, std::vector<double> 
   return y;
 }
 
-// Lays b (rows, `added` columns) beside a (rows, `columns`).
-void append(std::vector<double>& a, std::size_t columns, const std::vector<double>& b, std::size_t added,
-            std::size_t rows) {
-  const std::size_t ld_a = padded(columns), ld_b = padded(added), ld = padded(columns + added);
-  std::vector<double> out(rows * ld, 0.0);
-  for (std::size_t i = 0; i < rows; ++i) {
-    if (columns > 0) std::copy_n(&a[i * ld_a], columns, &out[i * ld]);
-    std::copy_n(&b[i * ld_b], added, &out[i * ld + columns]);
+// Lays b (rows, `added` columns) into a (rows, ld) from column `first` on.
+void insert(const std::vector<double>& b, std::size_t added, std::size_t rows, std::size_t first, std::size_t ld,
+            std::vector<double>& a) {
+  for (std::size_t i = 0; i < rows; ++i) std::copy_n(&b[i * padded(added)], added, &a[i * ld + first]);
+}
+
+// Divides a by its largest magnitude where that is so far from 1 that squares could leave the range of float64, and
+// returns by what it divided.
+double scale_down(std::vector<double>& a) {
+  constexpr double kFar = 1e60;
+  std::array<double, kLane> lanes{};
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    lanes[i % kLane] = std::max(lanes[i % kLane], std::abs(a[i]));  // rows are kLane long, or a multiple
   }
-  a = std::move(out);
+  const double largest = *std::max_element(lanes.begin(), lanes.end());
+  if (largest == 0 || (largest > 1 / kFar && largest < kFar)) return 1;
+  for (double& value : a) value /= largest;
+  return largest;
 }
 
 }  // namespace
@@ -105,73 +111,68 @@ std::vector<double> widen(const std::vector<T>& a, std::size_t rows, std::size_t
   return out;
 }
 
-std::vector<double> times(const std::vector<double>& a, const std::vector<double>& b, std::size_t rows,
-                          std::size_t ld) {
+std::vector<double> times(const std::vector<double>& a, std::size_t inner, const std::vector<double>& b,
+                          std::size_t rows, std::size_t ld) {
   std::vector<double> out(rows * ld);
-  dense_kernels().thin_f64.multiply(a.data(), ld, b.data(), rows, ld, ld, out.data());
+  dense_kernels().thin_f64.multiply(a.data(), inner, b.data(), rows, inner, ld, out.data());
   return out;
 }
 
-std::vector<double> Orthonormal::vectors() const { return headscan::times(source, map, rows, ld); }
+std::vector<double> Orthonormal::vectors() const { return headscan::times(source, ld, map, rows, ld); }
 
-std::vector<double> Orthonormal::times(const std::vector<double>& b) const {
-  return headscan::times(source, headscan::times(map, b, ld, ld), rows, ld);
+std::vector<double> Orthonormal::times(const std::vector<double>& b, std::size_t ld_b) const {
+  return headscan::times(source, ld, headscan::times(map, ld, b, ld, ld_b), rows, ld_b);
 }
 
 Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below) {
-  double largest = 0;
-  for (const double value : a) largest = std::max(largest, std::abs(value));
-  if (largest > 0) {
-    for (double& value : a) value /= largest;
-  }
   Orthonormal out;
   out.rows = rows;
   out.ld = padded(columns);
-  out.scale = largest > 0 ? largest : 1;
+  out.scale = scale_down(a);
   out.source = std::move(a);
   orthonormal_basis(rows, columns, once_below, dense_kernels(), out);
   return out;
 }
 
 template <class T>
-Range find_range(const LargeMatrix<T>& a, std::vector<double> sampled, std::size_t sample,
+Range find_range(const LargeMatrix<T>& a, const std::vector<T>& omega, std::size_t sample,
                  const RandomizedSvdOptions& options, Pool& pool) {
-  const std::size_t m = a.rows(), n = a.columns();
+  const std::size_t m = a.rows(), n = a.columns(), most = std::min(m, n);
   const bool krylov = options.method == RangeMethod::krylov;
-  Range range;
+  const std::size_t blocks = krylov ? static_cast<std::size_t>(options.iterations) + 1 : 1;
+  const std::size_t ld = padded(std::min(most, blocks * sample));
+  Range range{0, ld, std::vector<double>(m * ld), std::vector<double>(n * ld)};
   std::size_t width = sample;
+  std::vector<T> thin(std::max(m, n) * panels(width));
+  a.multiply(omega.data(), panels(width), thin.data(), pool);
   for (int step = 0;; ++step) {
     const bool last = step == options.iterations;
-    std::vector<double> q;
+    std::vector<double> q = widen(thin, m, panels(sample), width);
     if (krylov) {
-      q = orthonormal_beside(range, std::move(sampled), m, width);
+      q = orthonormal_beside(range, std::move(q), m, width);
     } else {
       const double once_below = !last ? kLoose : sizeof(T) == sizeof(float) ? 1e3 : 0;
-      q = orthonormal(std::move(sampled), m, width, once_below).vectors();
+      q = orthonormal(std::move(q), m, width, once_below).vectors();
     }
-    std::vector<T> thin(n * panels(width));
     a.multiply_transposed(narrow<T>(q, m, width).data(), panels(width), thin.data(), pool);
     std::vector<double> z = widen(thin, n, panels(width), width);
     if (krylov || last) {
-      append(range.q, range.columns, q, width, m);
-      append(range.z, range.columns, z, width, n);
+      insert(q, width, m, range.columns, ld, range.q);
+      insert(z, width, n, range.columns, ld, range.z);
       range.columns += width;
     }
-    const std::size_t room = krylov ? std::min(m, n) - range.columns : width;
-    if (last || room == 0) return range;
+    if (last || range.columns == most) return range;
     const auto back = narrow<T>(orthonormal(std::move(z), n, width, kLoose).vectors(), n, width);
-    thin.resize(m * panels(width));
     a.multiply(back.data(), panels(width), thin.data(), pool);
-    sampled = widen(thin, m, panels(width), std::min(width, room));
-    width = std::min(width, room);
+    if (krylov) width = std::min(width, most - range.columns);
   }
 }
 
 template std::vector<double> widen<float>(const std::vector<float>&, std::size_t, std::size_t, std::size_t);
 template std::vector<double> widen<double>(const std::vector<double>&, std::size_t, std::size_t, std::size_t);
-template Range find_range<float>(const LargeMatrix<float>&, std::vector<double>, std::size_t,
+template Range find_range<float>(const LargeMatrix<float>&, const std::vector<float>&, std::size_t,
                                  const RandomizedSvdOptions&, Pool&);
-template Range find_range<double>(const LargeMatrix<double>&, std::vector<double>, std::size_t,
+template Range find_range<double>(const LargeMatrix<double>&, const std::vector<double>&, std::size_t,
                                   const RandomizedSvdOptions&, Pool&);
 
 }  // namespace headscan

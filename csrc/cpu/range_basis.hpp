@@ -1,5 +1,5 @@
 // An orthonormal basis of the range of a large matrix by alternating products (randomized_svd.cpp has the scheme).
-// float64 buffers have rows of padded(columns) values, the padding zero.
+// float64 buffers have rows of ld = padded(columns) values, the padding zero.
 #pragma once
 
 #include <cstddef>
@@ -14,22 +14,22 @@
 namespace headscan {
 
 struct Range {
-  std::size_t columns = 0;
+  std::size_t columns, ld;
   std::vector<double> q, z;  // (m, ld) orthonormal; (n, ld) = A^T q
 };
 
-// sampled (m, padded(sample)) = A Omega.
+// omega (n, panels(sample)).
 template <class T>
-Range find_range(const LargeMatrix<T>& a, std::vector<double> sampled, std::size_t sample,
+Range find_range(const LargeMatrix<T>& a, const std::vector<T>& omega, std::size_t sample,
                  const RandomizedSvdOptions& options, Pool& pool);
 
 // The first `columns` columns of a (rows, ld).
 template <class T>
 std::vector<double> widen(const std::vector<T>& a, std::size_t rows, std::size_t ld, std::size_t columns);
 
-// a (rows, ld) times b (ld, ld).
-std::vector<double> times(const std::vector<double>& a, const std::vector<double>& b, std::size_t rows,
-                          std::size_t ld);
+// a (rows, inner) times b (inner, ld).
+std::vector<double> times(const std::vector<double>& a, std::size_t inner, const std::vector<double>& b,
+                          std::size_t rows, std::size_t ld);
 
 std::vector<double> identity(std::size_t n);  // (padded(n), padded(n))
 
@@ -38,8 +38,8 @@ struct Orthonormal : Basis {
   std::size_t rows, ld;
   double scale;
 
-  std::vector<double> vectors() const;                            // source map
-  std::vector<double> times(const std::vector<double>& b) const;  // source map b
+  std::vector<double> vectors() const;                                              // source map
+  std::vector<double> times(const std::vector<double>& b, std::size_t ld_b) const;  // source map b, b (ld, ld_b)
 };
 Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below);
 

@@ -1,19 +1,23 @@
 // Products of a large matrix with a thin one, near the machine's fused multiply-add rate. Included by each
 // dense_<isa>.cpp after dense_kernels.hpp, inside the same anonymous namespace.
 //
-// A tile is kTileRows broadcasts of the large matrix against kTileVectors vectors of the thin one, all sums in
-// registers: 5 x 5 of 32 registers for AVX-512, 4 x 3 of 16 for AVX2. The thin matrix streams from the second-level
+// A tile is broadcasts of the large matrix against vectors of the thin one, all sums in registers: 5 x 5 of 32
+// registers for AVX-512 (8 x 3 transposed), 4 x 3 of 16 for AVX2. The thin matrix streams from the second-level
 // cache. Columns of the large matrix lie a row length apart, often a power of two, so the transposed product first
-// copies a block of them; both products fetch the block after the present one ahead of its use.
+// copies a block of them, kTileColumns side by side; both products fetch the block after the present one ahead of its
+// use.
 #pragma once
 
 namespace headscan {
 namespace {
 
 constexpr std::size_t kTileRows = HEADSCAN_W == 8 ? 5 : 4;
-constexpr std::size_t kTileVectors = HEADSCAN_W == 8 ? 5 : HEADSCAN_W == 4 ? 3 : 2;
+constexpr std::size_t kTileColumns = HEADSCAN_W == 8 ? 8 : 4;
+constexpr std::size_t most_vectors(std::size_t rows) {
+  return HEADSCAN_W == 8 ? (rows > kTileRows ? 3 : 5) : HEADSCAN_W == 4 ? 3 : 2;
+}
 constexpr std::size_t kDepth = 4 * kSumLength;  // rows of the thin matrix kept in cache
-constexpr std::size_t kBlock = 160;             // columns of the large matrix copied at a time
+constexpr std::size_t kBlock = 320;             // columns of the large matrix copied at a time
 constexpr std::size_t kLineBytes = 64;
 
 // c tile (kRows, kVectors vectors) = or += the sum over p < inner of a(row, p) * b(p, :).
@@ -38,31 +42,27 @@ inline void thin_tile(const T* a, std::size_t lda, const T* b, std::size_t inner
   }
 }
 
+// The tile of as many vectors as asked for, at most kVectors.
+template <std::size_t kRows, std::size_t kVectors, bool kTransposed, class V, class T>
+inline void thin_tile_of(std::size_t vectors, const T* a, std::size_t lda, const T* b, std::size_t inner,
+                         std::size_t ld, T* c, bool accumulate) {
+  if constexpr (kVectors > 1) {
+    if (vectors < kVectors) {
+      return thin_tile_of<kRows, kVectors - 1, kTransposed, V>(vectors, a, lda, b, inner, ld, c, accumulate);
+    }
+  }
+  thin_tile<kRows, kVectors, kTransposed, V>(a, lda, b, inner, ld, c, accumulate);
+}
+
 // The same over all columns of b: as many vectors at a time as a tile holds, evenly shared.
 template <std::size_t kRows, bool kTransposed, class V, class T>
 inline void thin_rows(const T* a, std::size_t lda, const T* b, std::size_t inner, std::size_t ld, T* c,
                       bool accumulate) {
-  constexpr std::size_t kLanes = sizeof(V) / sizeof(T);
+  constexpr std::size_t kLanes = sizeof(V) / sizeof(T), kMost = most_vectors(kRows);
   std::size_t left = ld / kLanes;
-  for (std::size_t groups = (left + kTileVectors - 1) / kTileVectors; groups > 0; --groups) {
+  for (std::size_t groups = (left + kMost - 1) / kMost; groups > 0; --groups) {
     const std::size_t vectors = (left + groups - 1) / groups;
-    switch (vectors) {
-      case 1:
-        thin_tile<kRows, 1, kTransposed, V>(a, lda, b, inner, ld, c, accumulate);
-        break;
-      case 2:
-        thin_tile<kRows, 2, kTransposed, V>(a, lda, b, inner, ld, c, accumulate);
-        break;
-      case 3:
-        thin_tile<kRows, 3, kTransposed, V>(a, lda, b, inner, ld, c, accumulate);
-        break;
-      case 4:
-        thin_tile<kRows, 4, kTransposed, V>(a, lda, b, inner, ld, c, accumulate);
-        break;
-      default:
-        thin_tile<kRows, 5, kTransposed, V>(a, lda, b, inner, ld, c, accumulate);
-        break;
-    }
+    thin_tile_of<kRows, kMost, kTransposed, V>(vectors, a, lda, b, inner, ld, c, accumulate);
     b += vectors * kLanes;
     c += vectors * kLanes;
     left -= vectors;
@@ -72,7 +72,7 @@ inline void thin_rows(const T* a, std::size_t lda, const T* b, std::size_t inner
 template <class T>
 inline void prefetch_rows(const T* a, std::size_t lda, std::size_t rows, std::size_t length) {
   for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t i = 0; i < length; i += kLineBytes / sizeof(T)) __builtin_prefetch(a + row * lda + i);
+    for (std::size_t i = 0; i < length; i += kLineBytes / sizeof(T)) __builtin_prefetch(a + row * lda + i, 0, 2);
   }
 }
 
@@ -100,31 +100,45 @@ void thin_multiply(const T* a, std::size_t lda, const T* b, std::size_t rows, st
   }
 }
 
+// packed[g][p][j] = a(p, g * kTileColumns + j) for p < length and g * kTileColumns + j < width. Groups are kGroup
+// rows of kTileColumns apart, no power of two, or all would fall into the same lines of the cache.
+constexpr std::size_t kGroup = kSumLength + 2;
+template <class T>
+inline void pack_columns(const T* a, std::size_t lda, std::size_t length, std::size_t width, T* packed) {
+  for (std::size_t p = 0; p < length; ++p) {
+    std::size_t column = 0;
+    for (; column + kTileColumns <= width; column += kTileColumns) {
+      std::memcpy(packed + column * kGroup + p * kTileColumns, a + p * lda + column, kTileColumns * sizeof(T));
+    }
+    std::memcpy(packed + column * kGroup + p * kTileColumns, a + p * lda + column, (width - column) * sizeof(T));
+  }
+}
+
 template <class V, class T>
 void thin_multiply_transposed(const T* a, std::size_t lda, const T* b, std::size_t inner, std::size_t columns,
                               std::size_t ld, T* c) {
-  constexpr std::size_t kRowsAhead = kSumLength / (kBlock / kTileRows);
-  alignas(kLineBytes) T block[kSumLength * kBlock];
+  constexpr std::size_t kRowsAhead = (kSumLength * kTileColumns + kBlock - 1) / kBlock;
+  alignas(kLineBytes) T packed[kGroup * kBlock];
   if (inner == 0) std::fill(c, c + columns * ld, T{0});
   for (std::size_t first = 0; first < columns; first += kBlock) {
     const std::size_t width = std::min(kBlock, columns - first);
     for (std::size_t p = 0; p < inner; p += kSumLength) {
       const std::size_t length = std::min(kSumLength, inner - p);
-      for (std::size_t i = 0; i < length; ++i) {
-        std::memcpy(block + i * kBlock, a + (p + i) * lda + first, width * sizeof(T));
-      }
+      pack_columns(a + p * lda + first, lda, length, width, packed);
       std::size_t next = p + length;
-      for (std::size_t column = 0; column < width;) {
-        const std::size_t ahead = std::min(kRowsAhead, inner - next);
-        prefetch_rows(a + next * lda + first, lda, ahead, width);
-        next += ahead;
+      for (std::size_t column = 0; column < width; column += kTileColumns) {
+        const std::size_t row = next < inner ? next : std::min(inner, next - inner);  // the columns after these
+        const std::size_t from = std::min(columns, next < inner ? first : first + kBlock);
+        prefetch_rows(a + row * lda + from, lda, std::min(kRowsAhead, inner - row), std::min(kBlock, columns - from));
+        next += kRowsAhead;
+        const T* group = packed + column * kGroup;
         T* to = c + (first + column) * ld;
-        if (column + kTileRows <= width) {
-          thin_rows<kTileRows, true, V>(block + column, kBlock, b + p * ld, length, ld, to, p > 0);
-          column += kTileRows;
+        if (column + kTileColumns <= width) {
+          thin_rows<kTileColumns, true, V>(group, kTileColumns, b + p * ld, length, ld, to, p > 0);
         } else {
-          thin_rows<1, true, V>(block + column, kBlock, b + p * ld, length, ld, to, p > 0);
-          ++column;
+          for (std::size_t j = 0; j < width - column; ++j) {
+            thin_rows<1, true, V>(group + j, kTileColumns, b + p * ld, length, ld, to + j * ld, p > 0);
+          }
         }
       }
     }

@@ -9,10 +9,18 @@ _Codes = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.ui
 def build_info() -> dict[str, Any]: ...
 def svd_factored(left: _Array, right: _Array, threads: int) -> tuple[_Array, _Array, _Array]: ...
 def randomized_svd(
-    a: _Array, rank: int, oversample: int, iterations: int, krylov: bool, seed: int, threads: int
+    a: _Array, rank: int, oversample: int, iterations: int, krylov: bool, block: int, seed: int, threads: int
 ) -> tuple[_Array, _Array, _Array, _Array]: ...
 def randomized_svd_factored(
-    left: _Array, right: _Array, rank: int, oversample: int, iterations: int, krylov: bool, seed: int, threads: int
+    left: _Array,
+    right: _Array,
+    rank: int,
+    oversample: int,
+    iterations: int,
+    krylov: bool,
+    block: int,
+    seed: int,
+    threads: int,
 ) -> tuple[_Array, _Array, _Array, _Array]: ...
 
 class Method:

@@ -89,6 +89,7 @@ def randomized_svd(
     iterations: int = 2,
     seed: int = 0,
     method: Literal["power", "krylov"] = "power",
+    block: int | None = None,
     threads: int = 0,
 ) -> RandomizedSVD[Any]:
     """Leading singular triplets of matrices that are dense, factored or sums of products.
@@ -116,6 +117,11 @@ def randomized_svd(
         Of Omega, 0 to 2**64 - 1. Every matrix of a batch gets the same Omega: results depend neither on how
         a batch is split nor on the number of threads.
     method : {"power", "krylov"}
+    block : int, optional
+        For ``krylov``: columns of Omega, ``rank + oversample`` by default. Every product with A is that much
+        narrower, and ``block * (iterations + 1)`` directions are kept, which must be at least `rank`. Small blocks
+        with more iterations reach the same error with fewer multiplications: ``block=32, iterations=3`` at rank
+        64 takes about half of those of the default.
     threads : int
         Worker threads; 0 takes all that the process may use.
 
@@ -141,8 +147,10 @@ def randomized_svd(
     _whole("rank", rank, 1, 2**31)
     _whole("oversample", oversample, 0, 2**31)
     _whole("iterations", iterations, 0, 2**15)
+    _whole("block", 0 if block is None else block, 0 if block is None else 1, 2**31)
     _whole("seed", seed, 0, 2**64)
-    options = (int(rank), int(oversample), int(iterations), method == "krylov", int(seed), threads)
+    krylov = (method == "krylov", int(block or 0))
+    options = (int(rank), int(oversample), int(iterations), *krylov, int(seed), threads)
     if isinstance(a, (tuple, list)):
         left, right, single = _sum_of_products(a)
         example = a[0] if isinstance(a, tuple) else a[0][0]

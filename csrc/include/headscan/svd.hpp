@@ -33,6 +33,7 @@ struct RandomizedSvdOptions {
   std::size_t oversample = 8;  // columns of Omega beyond the rank; no more than fit are taken
   int iterations = 2;          // q
   RangeMethod method = RangeMethod::power;
+  std::size_t block = 0;   // columns of Omega for krylov; 0: rank + oversample
   std::uint64_t seed = 0;  // of the Gaussian Omega, the same for every matrix of a batch
   int threads = 0;         // 0: all that default_threads() names
 };
