@@ -29,14 +29,15 @@ struct QueryBounds {
 struct Int8Kernels {
   const char* isa;
 
-  // sums (6, 64) = products of six query rows with one block, over `steps` times four values.
-  void (*dot_tile)(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t steps,
-                   std::int32_t* sums);
+  // sums (6, 64) = products of six query rows with one block, over `steps` times four values, those of the first
+  // `coarse_steps` counted 2^shift times.
+  void (*dot_tile)(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t coarse_steps,
+                   std::size_t steps, int shift, std::int32_t* sums);
 
-  // kept (64) = each score's upper bound in steps, rounded up, 255 where it would not fit; returns the largest.
-  // `coarse` and `fine` are the sums over the coarse segments and over the others.
-  std::uint8_t (*keep_scores)(const std::int32_t* coarse, const std::int32_t* fine, const BlockBounds& block,
-                              const QueryBounds& query, std::uint8_t* kept);
+  // kept (count, 64) = the upper bounds of one block's scores for count <= 6 queries, in steps, cut to 0 .. 255;
+  // maxima (count) = the largest of each row.
+  void (*keep_scores)(const std::int32_t* sums, const BlockBounds& block, const QueryBounds* queries,
+                      std::size_t count, std::uint8_t* kept, std::uint8_t* maxima);
 
   // after = before + the sums of one segment (before is not read in segment 0). Bit i of the result is set where the
   // upper bound of atom i still reaches `floor`, or its kept byte is 255.

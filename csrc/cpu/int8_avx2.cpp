@@ -7,28 +7,39 @@ namespace headscan {
 namespace {
 
 // Eight atoms against six queries: each sum[q][half] holds two partial sums of four atoms.
-void dot_eight(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t steps, std::int32_t* sums) {
+void dot_eight(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t coarse_steps,
+               std::size_t steps, int shift, std::int32_t* sums) {
   __m256i sum[kGroupQueries][2] = {};
-  for (std::size_t step = 0; step < steps; ++step) {
-    const auto* from = reinterpret_cast<const __m128i*>(atoms + step * kBlockAtoms * 4);
-    const __m256i low = _mm256_cvtepu8_epi16(_mm_loadu_si128(from));
-    const __m256i high = _mm256_cvtepu8_epi16(_mm_loadu_si128(from + 1));
-    for (std::size_t q = 0; q < kGroupQueries; ++q) {
-      std::int32_t four;
-      std::memcpy(&four, queries[q] + step * 4, sizeof(four));
-      const __m256i query = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
-      sum[q][0] = _mm256_add_epi32(sum[q][0], _mm256_madd_epi16(low, query));
-      sum[q][1] = _mm256_add_epi32(sum[q][1], _mm256_madd_epi16(high, query));
+  const auto add_steps = [&](std::size_t first, std::size_t end) {
+    for (std::size_t step = first; step < end; ++step) {
+      const auto* from = reinterpret_cast<const __m128i*>(atoms + step * kBlockAtoms * 4);
+      const __m256i low = _mm256_cvtepu8_epi16(_mm_loadu_si128(from));
+      const __m256i high = _mm256_cvtepu8_epi16(_mm_loadu_si128(from + 1));
+      for (std::size_t q = 0; q < kGroupQueries; ++q) {
+        std::int32_t four;
+        std::memcpy(&four, queries[q] + step * 4, sizeof(four));
+        const __m256i query = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+        sum[q][0] = _mm256_add_epi32(sum[q][0], _mm256_madd_epi16(low, query));
+        sum[q][1] = _mm256_add_epi32(sum[q][1], _mm256_madd_epi16(high, query));
+      }
     }
+  };
+  add_steps(0, coarse_steps);
+  for (auto& pair : sum) {
+    for (__m256i& half : pair) half = _mm256_slli_epi32(half, shift);
   }
+  add_steps(coarse_steps, steps);
   for (std::size_t q = 0; q < kGroupQueries; ++q) {
     const __m256i pairs = _mm256_hadd_epi32(sum[q][0], sum[q][1]);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + q * kBlockAtoms), _mm256_permute4x64_epi64(pairs, 0xD8));
   }
 }
 
-void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t steps, std::int32_t* sums) {
-  for (std::size_t atom = 0; atom < kBlockAtoms; atom += 8) dot_eight(atoms + atom * 4, queries, steps, sums + atom);
+void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t coarse_steps,
+              std::size_t steps, int shift, std::int32_t* sums) {
+  for (std::size_t atom = 0; atom < kBlockAtoms; atom += 8) {
+    dot_eight(atoms + atom * 4, queries, coarse_steps, steps, shift, sums + atom);
+  }
 }
 
 std::uint64_t sign_mask(i32x16 lanes) {
@@ -44,17 +55,19 @@ i32x16 widen(const std::uint8_t* bytes) {
   return read<i32x16>(halves);
 }
 
-std::int32_t largest_lane(i32x16 lanes) {
-  std::int32_t top = lanes[0];
-  for (std::size_t i = 1; i < 16; ++i) top = lanes[i] > top ? lanes[i] : top;
-  return top;
-}
-
-void narrow(i32x16 lanes, std::uint8_t* bytes) {  // lanes hold 0 .. 255
-  __m128i quarters[4];
-  std::memcpy(quarters, &lanes, sizeof(lanes));
-  const __m128i low = _mm_packus_epi32(quarters[0], quarters[1]), high = _mm_packus_epi32(quarters[2], quarters[3]);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(low, high));
+void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top) {
+  __m128i largest = _mm_setzero_si128();
+  for (std::size_t i = 0; i < kBlockAtoms / 16; ++i) {
+    __m256 halves[2];
+    std::memcpy(halves, &lanes[i], sizeof(lanes[i]));
+    __m256i whole[2];
+    for (std::size_t h = 0; h < 2; ++h) whole[h] = _mm256_cvttps_epi32(_mm256_min_ps(halves[h], _mm256_set1_ps(255)));
+    const __m256i mixed = _mm256_permute4x64_epi64(_mm256_packs_epi32(whole[0], whole[1]), 0xD8);
+    const __m128i sixteen = _mm_packus_epi16(_mm256_castsi256_si128(mixed), _mm256_extracti128_si256(mixed, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes + i * 16), sixteen);
+    largest = _mm_max_epu8(largest, sixteen);
+  }
+  *top = reinterpret_cast<u8x16>(largest);
 }
 
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {

@@ -18,32 +18,44 @@ namespace {
 #define HS_STORE(s, offset) "vmovdqu64 %%zmm" #s ", " #offset "(%[sums])\n\t"
 #define HS_STORE4(a, b, c, d, o0, o1, o2, o3) HS_STORE(a, o0) HS_STORE(b, o1) HS_STORE(c, o2) HS_STORE(d, o3)
 
-void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t steps, std::int32_t* sums) {
-  if (steps == 0) {
-    std::memset(sums, 0, kGroupQueries * kBlockAtoms * sizeof(*sums));
-    return;
-  }
+#define HS_SHIFT(s) "vpslld %%xmm4, %%zmm" #s ", %%zmm" #s "\n\t"
+#define HS_SHIFT4(a, b, c, d) HS_SHIFT(a) HS_SHIFT(b) HS_SHIFT(c) HS_SHIFT(d)
+#define HS_STEPS(label, end) \
+  ".p2align 5\n" #label                        \
+  ":\n\t"                                      \
+  "vmovdqu64 (%[atoms]), %%zmm0\n\t"           \
+  "vmovdqu64 64(%[atoms]), %%zmm1\n\t"         \
+  "vmovdqu64 128(%[atoms]), %%zmm2\n\t"        \
+  "vmovdqu64 192(%[atoms]), %%zmm3\n\t"        \
+  HS_QUERY(q0, 4, 8, 9, 10, 11)                \
+  HS_QUERY(q1, 5, 12, 13, 14, 15)              \
+  HS_QUERY(q2, 6, 16, 17, 18, 19)              \
+  HS_QUERY(q3, 7, 20, 21, 22, 23)              \
+  HS_QUERY(q4, 4, 24, 25, 26, 27)              \
+  HS_QUERY(q5, 5, 28, 29, 30, 31)              \
+  "add $256, %[atoms]\n\t"                     \
+  "inc %[i]\n\t"                               \
+  "cmp %[" #end "], %[i]\n\t"                  \
+  "jb " #label "b\n\t"
+
+void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t coarse_steps,
+              std::size_t steps, int shift, std::int32_t* sums) {
   std::size_t i = 0;
   // clang-format off
   asm volatile(
       HS_ZERO4(8, 9, 10, 11) HS_ZERO4(12, 13, 14, 15) HS_ZERO4(16, 17, 18, 19)
       HS_ZERO4(20, 21, 22, 23) HS_ZERO4(24, 25, 26, 27) HS_ZERO4(28, 29, 30, 31)
-      ".p2align 5\n"
-      "1:\n\t"
-      "vmovdqu64 (%[atoms]), %%zmm0\n\t"
-      "vmovdqu64 64(%[atoms]), %%zmm1\n\t"
-      "vmovdqu64 128(%[atoms]), %%zmm2\n\t"
-      "vmovdqu64 192(%[atoms]), %%zmm3\n\t"
-      HS_QUERY(q0, 4, 8, 9, 10, 11)
-      HS_QUERY(q1, 5, 12, 13, 14, 15)
-      HS_QUERY(q2, 6, 16, 17, 18, 19)
-      HS_QUERY(q3, 7, 20, 21, 22, 23)
-      HS_QUERY(q4, 4, 24, 25, 26, 27)
-      HS_QUERY(q5, 5, 28, 29, 30, 31)
-      "add $256, %[atoms]\n\t"
-      "inc %[i]\n\t"
+      "cmp %[coarse_steps], %[i]\n\t"
+      "jae 2f\n\t"
+      HS_STEPS(1, coarse_steps)
+      "vmovd %[shift], %%xmm4\n\t"
+      HS_SHIFT4(8, 9, 10, 11) HS_SHIFT4(12, 13, 14, 15) HS_SHIFT4(16, 17, 18, 19)
+      HS_SHIFT4(20, 21, 22, 23) HS_SHIFT4(24, 25, 26, 27) HS_SHIFT4(28, 29, 30, 31)
+      "2:\n\t"
       "cmp %[steps], %[i]\n\t"
-      "jb 1b\n\t"
+      "jae 4f\n\t"
+      HS_STEPS(3, steps)
+      "4:\n\t"
       HS_STORE4(8, 9, 10, 11, 0, 64, 128, 192)
       HS_STORE4(12, 13, 14, 15, 256, 320, 384, 448)
       HS_STORE4(16, 17, 18, 19, 512, 576, 640, 704)
@@ -51,8 +63,9 @@ void dot_tile(const std::uint8_t* atoms, const std::int8_t* const* queries, std:
       HS_STORE4(24, 25, 26, 27, 1024, 1088, 1152, 1216)
       HS_STORE4(28, 29, 30, 31, 1280, 1344, 1408, 1472)
       : [atoms] "+r"(atoms), [i] "+r"(i)
-      : [steps] "r"(steps), [sums] "r"(sums), [q0] "r"(queries[0]), [q1] "r"(queries[1]), [q2] "r"(queries[2]),
-        [q3] "r"(queries[3]), [q4] "r"(queries[4]), [q5] "r"(queries[5])
+      : [coarse_steps] "m"(coarse_steps), [steps] "r"(steps), [shift] "m"(shift), [sums] "r"(sums),
+        [q0] "r"(queries[0]), [q1] "r"(queries[1]), [q2] "r"(queries[2]), [q3] "r"(queries[3]),
+        [q4] "r"(queries[4]), [q5] "r"(queries[5])
       : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
         "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
@@ -65,10 +78,16 @@ i32x16 widen(const std::uint8_t* bytes) {
   return reinterpret_cast<i32x16>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
 }
 
-std::int32_t largest_lane(i32x16 lanes) { return _mm512_reduce_max_epi32(reinterpret_cast<__m512i>(lanes)); }
-
-void narrow(i32x16 lanes, std::uint8_t* bytes) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(lanes)));
+void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top) {
+  const auto in = [&](std::size_t i) {
+    return _mm512_cvttps_epi32(_mm512_min_ps(reinterpret_cast<const __m512&>(lanes[i]), _mm512_set1_ps(255)));
+  };
+  const __m512i mixed = _mm512_packus_epi16(_mm512_packs_epi32(in(0), in(1)), _mm512_packs_epi32(in(2), in(3)));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i all = _mm512_permutexvar_epi32(order, mixed);
+  _mm512_storeu_si512(bytes, all);
+  const __m256i half = _mm256_max_epu8(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  *top = reinterpret_cast<u8x16>(_mm_max_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
 }
 
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {

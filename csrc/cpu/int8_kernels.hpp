@@ -1,5 +1,5 @@
 // What follows the integer sums, in vectors of 16 lanes that the compiler splits as the instruction set needs.
-// Included once by each int8_<isa>.cpp, which then defines dot_tile, at_least and the four below.
+// Included once by each int8_<isa>.cpp, which then defines dot_tile, at_least and the three below.
 #include <cstring>
 
 #include "cpu/int8.hpp"
@@ -9,12 +9,13 @@ namespace {
 
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef std::int32_t i32x16 __attribute__((vector_size(64)));
+typedef std::uint8_t u8x16 __attribute__((vector_size(16)));
 
 // Each file says how, since compilers take the conversions apart lane by lane.
-std::uint64_t sign_mask(i32x16 lanes);  // bit i: lane i is negative
-std::int32_t largest_lane(i32x16 lanes);
-i32x16 widen(const std::uint8_t* bytes);         // 16 bytes to lanes
-void narrow(i32x16 lanes, std::uint8_t* bytes);  // and back; lanes hold 0 .. 255
+std::uint64_t sign_mask(i32x16 lanes);    // bit i: lane i is negative
+i32x16 widen(const std::uint8_t* bytes);  // 16 bytes to lanes
+// 64 lanes above -2^31, truncated and cut to 0 .. 255; the largest byte is also the largest of `top`.
+void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top);
 
 template <class V, class T>
 inline V read(const T* from) {
@@ -25,25 +26,35 @@ inline V read(const T* from) {
 
 inline f32x16 upper_bound(i32x16 sum, const BlockBounds& block, const QueryBounds& query, float norm, std::size_t i) {
   return __builtin_convertvector(sum, f32x16) * (read<f32x16>(block.scale + i) * query.scale) +
-         read<f32x16>(block.error + i) * norm + query.slack;
+         (read<f32x16>(block.error + i) * norm + query.slack);
 }
 
-std::uint8_t keep_scores(const std::int32_t* coarse, const std::int32_t* fine, const BlockBounds& block,
-                         const QueryBounds& query, std::uint8_t* kept) {
+// Lanes of a and b in turn, each the larger of two.
+inline u8x16 merge(u8x16 a, u8x16 b) {
+  const u8x16 low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const u8x16 high = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return low > high ? low : high;
+}
+
+void keep_scores(const std::int32_t* sums, const BlockBounds& block, const QueryBounds* queries, std::size_t count,
+                 std::uint8_t* kept, std::uint8_t* maxima) {
   static_assert(kCoarseSegments == 2 && kSegments == 4, "the offsets below are of those segments");
-  const std::int32_t offset =
-      (query.offset[0] + query.offset[1]) * (1 << query.shift) + query.offset[2] + query.offset[3];
-  i32x16 largest = {};
-  for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
-    const i32x16 sum = (read<i32x16>(coarse + i) << query.shift) + read<i32x16>(fine + i) + offset;
-    const f32x16 bound = upper_bound(sum, block, query, query.norm[kSegments - 1], i);
-    const f32x16 positive = bound > 0.0F ? bound : f32x16{};
-    const f32x16 capped = positive < 254.0F ? positive : f32x16{} + 254.0F;
-    const i32x16 steps = __builtin_convertvector(capped, i32x16) + 1;  // truncated, plus one: never below
-    largest = steps > largest ? steps : largest;
-    narrow(steps, kept + i);
+  u8x16 tops[8] = {};
+  for (std::size_t q = 0; q < count; ++q) {
+    const QueryBounds& query = queries[q];
+    const std::int32_t offset =
+        (query.offset[0] + query.offset[1]) * (1 << query.shift) + query.offset[2] + query.offset[3];
+    f32x16 bounds[kBlockAtoms / 16];
+    for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
+      const i32x16 sum = read<i32x16>(sums + q * kBlockAtoms + i) + offset;
+      bounds[i / 16] = upper_bound(sum, block, query, query.norm[kSegments - 1], i);
+    }
+    narrow(bounds, kept + q * kBlockAtoms, &tops[q]);
   }
-  return static_cast<std::uint8_t>(largest_lane(largest));
+  u8x16 most = merge(merge(merge(tops[0], tops[4]), merge(tops[2], tops[6])),
+                     merge(merge(tops[1], tops[5]), merge(tops[3], tops[7])));  // lanes i and i + 8: of query i
+  most = merge(most, most);                                                     // lane 2 i: of query i
+  for (std::size_t q = 0; q < count; ++q) maxima[q] = most[2 * q];
 }
 
 std::uint64_t advance(const std::int32_t* before, const std::int32_t* sums, std::size_t segment,

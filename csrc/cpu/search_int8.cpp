@@ -58,8 +58,7 @@ void SearchInt8::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {
   if (anchoring) {
     pool.run(count, [&](std::size_t query, std::size_t) { set_anchor(panel, query); });
     anchor_pass(count, pool);
-    pool.run((count + kChunk - 1) / kChunk,
-             [&](std::size_t chunk, std::size_t worker) { anchor_candidates(panel, chunk, workers_[worker]); });
+    anchor_candidates(panel, pool);
   } else {
     std::fill(floors_.begin(), floors_.end(), std::uint8_t{255});
     pool.run(count, [&](std::size_t query, std::size_t worker) { set_move(panel, query, workers_[worker]); });
@@ -96,10 +95,11 @@ double SearchInt8::exact(const Panel& panel, std::size_t query, std::int64_t ato
   return dense_.exact_dot(rows_.fetch(atom, worker.row.data()), panel.queries.row(query), packed_.width);
 }
 
-// The highest score among the atoms that did well in earlier rounds; minus infinity where none is left to pick.
-double SearchInt8::best_in_pool(const Panel& panel, std::size_t query, Worker& worker) const {
+// The highest score among some atoms; minus infinity where none of them is left to pick.
+double SearchInt8::best_of(const Panel& panel, std::size_t query, const std::vector<std::int64_t>& atoms,
+                           Worker& worker) const {
   double best = -std::numeric_limits<double>::infinity();
-  for (const auto atom : pools_[query]) {
+  for (const auto atom : atoms) {
     if (!panel.has_picked(query, atom)) best = std::max(best, exact(panel, query, atom, worker));
   }
   return best;

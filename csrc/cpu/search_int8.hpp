@@ -53,14 +53,18 @@ class SearchInt8 final : public Search {
   void set_move(const Panel& panel, std::size_t query, Worker& worker);
   std::uint8_t angle_floor(const Panel& panel, std::size_t query, double best) const;
   void anchor_pass(std::size_t count, Pool& pool);
-  void anchor_candidates(const Panel& panel, std::size_t chunk, Worker& worker);
+  void score_block(std::size_t block, bool more, std::size_t count);
+  void anchor_candidates(const Panel& panel, Pool& pool);
+  void find_seeds(const Panel& panel, std::size_t chunk, std::vector<std::vector<std::int64_t>>& seeds);
+  template <class Take>
+  void visit(std::size_t chunk, std::size_t count, const std::uint8_t* floors, const Take& take);
   std::vector<std::uint32_t>& start_block(std::size_t block, std::size_t count, Worker& worker) const;
   void move_pass(const Panel& panel, std::size_t block, Worker& worker);
   void take_candidates(const Panel& panel, std::size_t query, std::size_t block, std::uint64_t mask, Worker& worker);
   void rescore(const Panel& panel, Pool& pool, std::int64_t* best);
   void remember(std::size_t query, const std::vector<std::pair<double, std::int64_t>>& scored);
   void fall_back(const Panel& panel, const std::vector<std::uint8_t>& needed, Pool& pool, std::int64_t* best);
-  double best_in_pool(const Panel& panel, std::size_t query, Worker& worker) const;
+  double best_of(const Panel& panel, std::size_t query, const std::vector<std::int64_t>& atoms, Worker& worker) const;
   double exact(const Panel& panel, std::size_t query, std::int64_t atom, Worker& worker) const;
   BlockBounds block_bounds(std::size_t block) const;
   const std::int8_t* codes(std::size_t query) const { return &codes_[query * code_bytes_]; }

@@ -7,6 +7,12 @@
 #include "cpu/search_int8_common.hpp"
 
 namespace headscan {
+namespace {
+
+constexpr std::size_t kLineBytes = 64;
+std::size_t groups(std::size_t count) { return (count + kGroupQueries - 1) / kGroupQueries; }
+
+}  // namespace
 
 void SearchInt8::set_anchor(const Panel& panel, std::size_t query) {
   const std::size_t width = packed_.width;
@@ -28,84 +34,94 @@ void SearchInt8::set_anchor(const Panel& panel, std::size_t query) {
   QueryBounds& bounds = bounds_[query];
   set_code_bounds(bounds, quantised, codes, packed_, step);
   const double error = quantised.error + rotation_error_ * anchor.norm;
-  bounds.slack = rounded_up((packed_.largest_norm * error + kFloatSlack * longest) / step);
+  bounds.slack = 1 + rounded_up((packed_.largest_norm * error + kFloatSlack * longest) / step);  // 1: truncation
 }
 
 void SearchInt8::anchor_pass(std::size_t count, Pool& pool) {
-  pool.run(packed_.blocks(), [&](std::size_t block, std::size_t worker) {
-    const std::uint8_t* atoms = packed_.codes + block * packed_.block_bytes();
-    const std::size_t coarse_steps = packed_.segment_start(kCoarseSegments) / 4;
-    const BlockBounds bounds = block_bounds(block);
-    alignas(64) std::int32_t coarse[kGroupQueries * kBlockAtoms], fine[kGroupQueries * kBlockAtoms];
-    // The next block comes in from memory while this one is worked on, a slice a group.
-    const std::uint8_t* next = block + 1 < packed_.blocks() ? atoms + packed_.block_bytes() : atoms;
-    const std::size_t slice = packed_.block_bytes() * kGroupQueries / count + 64;
-    for (std::size_t first = 0; first < count; first += kGroupQueries) {
-      const std::size_t from = first / kGroupQueries * slice;
-      for (std::size_t i = from; i < std::min(from + slice, packed_.block_bytes()); i += 64) {
-        __builtin_prefetch(next + i, 0, 2);
-      }
-      const std::int8_t* queries[kGroupQueries];
-      for (std::size_t q = 0; q < kGroupQueries; ++q) queries[q] = codes(std::min(first + q, count - 1));
-      int8_.dot_tile(atoms, queries, coarse_steps, coarse);
-      for (auto& query : queries) query += coarse_steps * 4;
-      int8_.dot_tile(atoms + coarse_steps * kBlockAtoms * 4, queries, packed_.steps() - coarse_steps, fine);
-      for (std::size_t q = 0; q < std::min(kGroupQueries, count - first); ++q) {
-        kept_maxima_[block * panel_size_ + first + q] = int8_.keep_scores(
-            coarse + q * kBlockAtoms, fine + q * kBlockAtoms, bounds, bounds_[first + q], kept(block, first + q));
-      }
-      workers_[worker].multiply_adds += kGroupQueries * packed_.block_bytes();
-    }
+  // Several blocks a task, so that each worker knows which comes next.
+  const std::size_t run = std::clamp<std::size_t>(packed_.blocks() / (pool.workers() * 16), 1, 16);
+  pool.run((packed_.blocks() + run - 1) / run, [&](std::size_t task, std::size_t worker) {
+    const std::size_t end = std::min((task + 1) * run, packed_.blocks());
+    for (std::size_t block = task * run; block < end; ++block) score_block(block, block + 1 < end, count);
+    workers_[worker].multiply_adds += (end - task * run) * groups(count) * kGroupQueries * packed_.block_bytes();
   });
 }
 
-void SearchInt8::anchor_candidates(const Panel& panel, std::size_t chunk, Worker& worker) {
-  const std::size_t first = chunk * kChunk, count = std::min(kChunk, panel.queries.rows - first);
-  std::uint8_t floors[kChunk] = {}, seed_floors[kChunk] = {};
+// Bounds of all queries' scores of one block, while the block after it comes in from memory, a slice a group.
+void SearchInt8::score_block(std::size_t block, bool more, std::size_t count) {
+  const std::uint8_t* atoms = packed_.codes + block * packed_.block_bytes();
+  const std::size_t coarse_steps = packed_.segment_start(kCoarseSegments) / 4;
+  const std::size_t ahead = more ? packed_.block_bytes() : 0, slice = ahead / groups(count) + kLineBytes;
+  const BlockBounds bounds = block_bounds(block);
+  alignas(kLineBytes) std::int32_t sums[kGroupQueries * kBlockAtoms];
+  std::size_t fetched = 0;
+  for (std::size_t first = 0; first < count; first += kGroupQueries) {
+    for (const std::size_t to = std::min(fetched + slice, ahead); fetched < to; fetched += kLineBytes) {
+      __builtin_prefetch(atoms + packed_.block_bytes() + fetched, 0, 2);
+    }
+    const std::int8_t* queries[kGroupQueries];
+    for (std::size_t q = 0; q < kGroupQueries; ++q) queries[q] = codes(std::min(first + q, count - 1));
+    int8_.dot_tile(atoms, queries, coarse_steps, packed_.steps(), 2 * packed_.shift, sums);
+    int8_.keep_scores(sums, bounds, &bounds_[first], std::min(kGroupQueries, count - first), kept(block, first),
+                      &kept_maxima_[block * panel_size_ + first]);
+  }
+}
+
+void SearchInt8::anchor_candidates(const Panel& panel, Pool& pool) {
+  const std::size_t count = panel.queries.rows, chunks = (count + kChunk - 1) / kChunk;
+  std::vector<std::vector<std::int64_t>> seeds(count);
+  pool.run(chunks, [&](std::size_t chunk, std::size_t) { find_seeds(panel, chunk, seeds); });
+  pool.run(count, [&](std::size_t query, std::size_t worker) {
+    const double best = std::max(best_of(panel, query, pools_[query], workers_[worker]),
+                                 best_of(panel, query, seeds[query], workers_[worker]));
+    const double floor = std::floor(best / static_cast<double>(anchor_[query].step) - 1e-3);
+    floors_[query] = std::min(static_cast<std::uint8_t>(std::clamp(floor, 0.0, 255.0)), floors_[query]);
+  });
+  pool.run(chunks, [&](std::size_t chunk, std::size_t worker) {
+    visit(chunk, count, &floors_[chunk * kChunk], [&](std::size_t query, std::size_t block, std::uint64_t mask) {
+      take_candidates(panel, query, block, mask, workers_[worker]);
+    });
+  });
+}
+
+// Atoms with the highest bounds, one of which will show a good score; floors_ = the lowest bound among them, or of
+// what shares their blocks.
+void SearchInt8::find_seeds(const Panel& panel, std::size_t chunk, std::vector<std::vector<std::int64_t>>& seeds) {
+  const std::size_t first = chunk * kChunk, count = panel.queries.rows;
   std::vector<std::array<std::uint32_t, 256>> histograms(kChunk);
   for (std::size_t block = 0; block < packed_.blocks(); ++block) {
     const std::uint8_t* maxima = &kept_maxima_[block * panel_size_ + first];
     for (std::size_t q = 0; q < kChunk; ++q) ++histograms[q][maxima[q]];
   }
+  std::uint8_t tops[kChunk];
   for (std::size_t q = 0; q < kChunk; ++q) {
     std::size_t level = 255;
     while (level > 1 && histograms[q][level] == 0) --level;
-    floors[q] = static_cast<std::uint8_t>(level);
+    tops[q] = static_cast<std::uint8_t>(level);
     for (std::size_t blocks = 0; level > 1 && (blocks += histograms[q][level]) < kPool;) --level;
-    seed_floors[q] = static_cast<std::uint8_t>(level);
+    floors_[first + q] = static_cast<std::uint8_t>(level);
   }
-  std::uint8_t floor_bytes[kBlockAtoms];
-  const auto visit = [&](const auto& take) {  // take(query in chunk, block, mask of atoms at or above its floor)
-    for (std::size_t block = 0; block < packed_.blocks(); ++block) {
-      for_each_bit(int8_.at_least(&kept_maxima_[block * panel_size_ + first], floors), [&](std::size_t q) {
-        if (q >= count) return;
-        std::fill(floor_bytes, floor_bytes + kBlockAtoms, floors[q]);
-        take(q, block, int8_.at_least(kept(block, first + q), floor_bytes));
-      });
-    }
-  };
-
-  // A good score first: the pool of earlier rounds and the atoms with the highest bounds.
-  double best[kChunk] = {};
-  std::size_t tried[kChunk] = {};
-  for (std::size_t q = 0; q < count; ++q) best[q] = best_in_pool(panel, first + q, worker);
-  visit([&](std::size_t q, std::size_t block, std::uint64_t mask) {
+  visit(chunk, count, tops, [&](std::size_t query, std::size_t block, std::uint64_t mask) {
     for_each_bit(mask, [&](std::size_t bit) {
       const auto atom = static_cast<std::int64_t>(block * kBlockAtoms + bit);
-      if (tried[q] >= kPool || atom >= static_cast<std::int64_t>(packed_.rows)) return;
-      if (panel.has_picked(first + q, atom)) return;
-      ++tried[q];
-      best[q] = std::max(best[q], exact(panel, first + q, atom, worker));
+      if (seeds[query].size() >= kPool || atom >= static_cast<std::int64_t>(packed_.rows)) return;
+      if (!panel.has_picked(query, atom)) seeds[query].push_back(atom);
     });
   });
-  for (std::size_t q = 0; q < count; ++q) {
-    const double step = static_cast<double>(anchor_[first + q].step);
-    const double floor = std::floor(best[q] / step - 1e-3);
-    floors[q] = std::min(static_cast<std::uint8_t>(std::clamp(floor, 0.0, 255.0)), seed_floors[q]);
+}
+
+// take(query, block, atoms whose bound reaches the query's floor) for the queries of a chunk, blocks in order.
+template <class Take>
+void SearchInt8::visit(std::size_t chunk, std::size_t count, const std::uint8_t* floors, const Take& take) {
+  const std::size_t first = chunk * kChunk;
+  std::uint8_t floor_bytes[kBlockAtoms];
+  for (std::size_t block = 0; block < packed_.blocks(); ++block) {
+    for_each_bit(int8_.at_least(&kept_maxima_[block * panel_size_ + first], floors), [&](std::size_t q) {
+      if (first + q >= count) return;
+      std::fill(floor_bytes, floor_bytes + kBlockAtoms, floors[q]);
+      take(first + q, block, int8_.at_least(kept(block, first + q), floor_bytes));
+    });
   }
-  visit([&](std::size_t q, std::size_t block, std::uint64_t mask) {
-    take_candidates(panel, first + q, block, mask, worker);
-  });
 }
 
 }  // namespace headscan

@@ -24,7 +24,7 @@ std::uint8_t SearchInt8::angle_floor(const Panel& panel, std::size_t query, doub
 
 void SearchInt8::set_move(const Panel& panel, std::size_t query, Worker& worker) {
   const std::size_t width = packed_.width;
-  const double best = best_in_pool(panel, query, worker);
+  const double best = best_of(panel, query, pools_[query], worker);
   best_known_[query] = rounded_down(best);
   floors_[query] = angle_floor(panel, query, best);
 
@@ -80,7 +80,7 @@ void SearchInt8::move_pass(const Panel& panel, std::size_t block, Worker& worker
         queries[q] = codes(passing[first + std::min(q, group - 1)]) + start;
         __builtin_prefetch(kept(block, passing[std::min(first + kGroupQueries + q, passing.size() - 1)]));
       }
-      int8_.dot_tile(atoms, queries, steps, sums);
+      int8_.dot_tile(atoms, queries, 0, steps, 0, sums);
       worker.multiply_adds += kGroupQueries * kBlockAtoms * steps * 4;
       for (std::size_t q = 0; q < group; ++q) {
         const std::uint32_t query = passing[first + q];
