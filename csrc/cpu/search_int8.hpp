@@ -85,7 +85,7 @@ class SearchInt8 final : public Search {
   std::vector<Anchor> anchor_;
   std::vector<QueryBounds> bounds_;
   std::vector<std::int8_t> codes_;                // (panel, code bytes)
-  LargeBuffer<std::uint8_t> kept_;                // (blocks, panel, 64)
+  LargeBuffer kept_;                              // (blocks, panel, 64)
   std::vector<std::uint8_t> kept_maxima_;         // (blocks, panel)
   std::vector<std::uint8_t> floors_;              // (panel): kept bytes below this cannot reach the best
   std::vector<float> best_known_;                 // (panel): a lower bound of the round's best, rounded down
