@@ -34,8 +34,8 @@ struct Int8Kernels {
   void (*dot_tile)(const std::uint8_t* atoms, const std::int8_t* const* queries, std::size_t coarse_steps,
                    std::size_t steps, int shift, std::int32_t* sums);
 
-  // kept (count, 64) = the upper bounds of one block's scores for count <= 6 queries, in steps, cut to 0 .. 255;
-  // maxima (count) = the largest of each row.
+  // kept (count, 64), 64-byte aligned, = the upper bounds of one block's scores for count <= 6 queries, in steps, cut
+  // to 0 .. 255; maxima (count) = the largest of each row.
   void (*keep_scores)(const std::int32_t* sums, const BlockBounds& block, const QueryBounds* queries,
                       std::size_t count, std::uint8_t* kept, std::uint8_t* maxima);
 

@@ -85,7 +85,7 @@ void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top) {
   const __m512i mixed = _mm512_packus_epi16(_mm512_packs_epi32(in(0), in(1)), _mm512_packs_epi32(in(2), in(3)));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   const __m512i all = _mm512_permutexvar_epi32(order, mixed);
-  _mm512_storeu_si512(bytes, all);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(bytes), all);  // next read by another task: its lock orders this
   const __m256i half = _mm256_max_epu8(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
   *top = reinterpret_cast<u8x16>(_mm_max_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
 }
