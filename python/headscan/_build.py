@@ -10,6 +10,7 @@ Two processes that want the same folder take turns: the second finds the first o
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -73,6 +74,7 @@ def build(
             if not (place / MANIFEST).is_file():
                 if key_of(target / MANIFEST) == key:
                     shutil.rmtree(place)
+                    _drop_old(target)
                     return
                 rows, record = make(place)
                 sealed = _write(place, rows, threads=threads, progress=progress)
@@ -256,3 +258,10 @@ def _finish(place: Path, target: Path) -> None:
     for name in (_RECORD, _LAYOUT, _BUILD, _LOCK):
         (place / name).unlink(missing_ok=True)
     _files.replace_folder(place, target)
+    _drop_old(target)
+
+
+def _drop_old(target: Path) -> None:
+    """Delete what a build killed while it took the place of another folder left of that."""
+    for old in target.parent.glob(f".{glob.escape(target.name)}.*.old"):
+        shutil.rmtree(old, ignore_errors=True)
