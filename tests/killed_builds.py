@@ -1,8 +1,9 @@
 """Builds a small dictionary again and again, killed (SIGKILL) before each of its filesystem events in turn.
 
 Run by test_dictionary_build.py in a process without torch, so that it can fork. After every kill the build is run
-again to its end and must leave the very bytes of a build that nothing interrupted, and nothing beside them; in between, whoever
-looks finds the old folder, none, or the new one whole. With a second argument, an older dictionary is in the place.
+again to its end and must leave the very bytes of a build that nothing interrupted, and nothing beside them; in
+between, whoever looks finds the old folder, none, or the new one whole. The second argument is 1 to have an older
+dictionary in the place.
 """
 
 import hashlib

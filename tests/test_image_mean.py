@@ -31,7 +31,7 @@ def pictures(tmp_path):
 
 def test_a_folder_is_embedded_by_the_model_itself(model, pictures):
     transform = open_clip.image_transform(16, is_train=False)
-    paths = sorted(path for path in pictures.rglob("*") if path.suffix != ".txt")
+    paths = sorted(path for path in pictures.rglob("*") if path.suffix in (".png", ".tif"))
     images = []
     for path in paths:
         picture = Image.open(path)
