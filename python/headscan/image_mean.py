@@ -143,7 +143,7 @@ def _guess(model: Model, method: str, seed: int) -> NDArray[np.float64]:
         raise HeadscanError(f"an estimate of the image mean is one of {', '.join(ESTIMATES)}, not {method!r}")
     preprocess = _preprocess(model)
     batches = _batches([preprocess(picture) for picture in _synthetic(method, seed)])
-    return np.concatenate([_embed(model, batch) for batch in batches]).mean(axis=0)
+    return np.asarray(np.concatenate([_embed(model, batch) for batch in batches]).mean(axis=0))
 
 
 def _synthetic(method: str, seed: int) -> Iterator[Any]:
