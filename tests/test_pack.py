@@ -89,7 +89,7 @@ class TestSaved:
     def test_round_trip_is_memory_mapped_and_gives_the_same_codes(self, saved):
         atoms, folder = saved
         packed = hs.load_packed(folder)
-        assert isinstance(packed.codes, np.memmap) and packed.row_file is not None
+        assert isinstance(packed.codes, np.memmap) and packed.row_files is not None
         x = unit_rows(np.random.default_rng(5), 30, 40, np.float64)
         same_codes(hs.comp(x, atoms), hs.comp(x, packed))
         assert hs.pack(packed.atoms).save(folder) == folder.resolve()  # replaced as a whole

@@ -46,6 +46,7 @@ inline void expect_dimensions(const py::array& array, py::ssize_t dimensions, co
 
 void register_svd(py::module_& module);
 void register_comp(py::module_& module);
+void register_files(py::module_& module);
 void register_info(py::module_& module);
 
 }  // namespace headscan::bindings

@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include "bindings/bindings.hpp"
 #include "headscan/comp.hpp"
 
@@ -82,8 +84,8 @@ PackedViews<Byte, Float> packed_views(const PackedLayout& layout, Float* rotatio
 template <class T>
 py::tuple encode_packed(const Array<T>& x, const Array<float>& atoms, const py::dict& layout_fields,
                         const Array<float>& rotation, const Array<std::uint8_t>& codes, const Array<float>& scale,
-                        const Array<float>& error, const Array<float>& beyond, int descriptor,
-                        std::size_t offset_bytes, const py::dict& choices) {
+                        const Array<float>& error, const Array<float>& beyond, const std::vector<int>& descriptors,
+                        std::size_t file_rows, std::size_t offset_bytes, const py::dict& choices) {
   expect_dimensions(x, 2, "x");
   expect_dimensions(atoms, 2, "atoms");
   const PackedLayout layout = layout_of(layout_fields);
@@ -92,17 +94,21 @@ py::tuple encode_packed(const Array<T>& x, const Array<float>& atoms, const py::
   expect_size(scale, layout.blocks() * kBlockAtoms, "scale");
   expect_size(error, layout.blocks() * kBlockAtoms, "error");
   expect_size(beyond, layout.blocks() * (kSegments - 1) * kBlockAtoms, "beyond");
+  if (!descriptors.empty() && (file_rows == 0 || (layout.rows - 1) / file_rows >= descriptors.size())) {
+    throw std::invalid_argument("the files of the packed dictionary do not hold all its rows");
+  }
+  const RowFiles files{descriptors.empty() ? nullptr : descriptors.data(), file_rows, offset_bytes};
   const PackedDictionary dictionary{
       packed_views<const std::uint8_t, const float>(layout, rotation.data(), codes.data(), scale.data(), error.data(),
                                                     beyond.data()),
-      matrix(atoms), descriptor, offset_bytes};
+      matrix(atoms), files};
   const auto x_view = matrix(x);
   return encode(x.shape(0), choices, [&](const CodeViews& views, const CompOptions& options) {
     return comp<T>(x_view, dictionary, views, options);
   });
 }
 
-py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, int threads) {
+py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, int threads, int shift) {
   expect_dimensions(atoms, 2, "atoms");
   PackedLayout layout;
   layout.rows = static_cast<std::size_t>(atoms.shape(0));
@@ -118,7 +124,7 @@ py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, in
   const auto atoms_view = matrix(atoms);
   {
     const py::gil_scoped_release unlocked;
-    layout = pack(atoms_view, views, threads);
+    layout = pack(atoms_view, views, threads, shift);
   }
   py::dict fields;
   fields["rows"] = layout.rows;
@@ -146,11 +152,12 @@ void register_comp(py::module_& module) {
   const auto packed = [&](auto function) {
     module.def("comp_packed", function, "x"_a.noconvert(), "atoms"_a.noconvert(), "layout"_a,
                "rotation"_a.noconvert(), "codes"_a.noconvert(), "scale"_a.noconvert(), "error"_a.noconvert(),
-               "beyond"_a.noconvert(), "descriptor"_a, "offset_bytes"_a, "options"_a);
+               "beyond"_a.noconvert(), "descriptors"_a, "file_rows"_a, "offset_bytes"_a, "options"_a);
   };
   packed(&encode_packed<float>);
   packed(&encode_packed<double>);
-  module.def("pack", &pack_atoms, "atoms"_a.noconvert(), "rotation"_a.noconvert(), "threads"_a);
+  module.def("pack", &pack_atoms, "atoms"_a.noconvert(), "rotation"_a.noconvert(), "threads"_a,
+             "shift"_a = kBestShift);
 }
 
 }  // namespace headscan::bindings

@@ -95,7 +95,7 @@ SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, c
   }
   constexpr std::size_t kKeptBytes = std::size_t{192} << 20;
   Pool pool(options.threads);
-  const RowSource rows(dictionary.atoms, dictionary.descriptor, dictionary.offset_bytes);
+  const RowSource rows(dictionary.atoms, dictionary.files);
   const std::size_t lanes = Pursuit::lanes(options);
   const std::size_t size =
       std::min({x.rows, panel_size(packed.width, options), SearchInt8::panel_size(packed, kKeptBytes) / lanes});

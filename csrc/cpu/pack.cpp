@@ -118,15 +118,19 @@ void check_rotation(const float* rotation, std::size_t width, Pool& pool) {
 
 }  // namespace
 
-PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads) {
+PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads, int shift) {
   if (packed.rows != atoms.rows || packed.width != atoms.columns || packed.width == 0) {
     throw std::invalid_argument("the packed layout does not fit the atoms");
+  }
+  if (shift != kBestShift && (shift < 0 || shift > kLargestShift)) {
+    throw std::invalid_argument("the shift must be from 0 to " + std::to_string(kLargestShift) + ", got " +
+                                std::to_string(shift));
   }
   Pool pool(threads);
   check_rotation(packed.rotation, packed.width, pool);
   const Packer packer(atoms, packed);
   PackedLayout layout = packed;
-  layout.shift = packer.best_shift();
+  layout.shift = shift == kBestShift ? packer.best_shift() : shift;
   std::vector<double> longest(pool.workers(), 0.0);
   pool.run(packed.blocks(), [&](std::size_t block, std::size_t worker) {
     longest[worker] = std::max(longest[worker], packer.pack_block(block, layout.shift));

@@ -5,15 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "headscan/views.hpp"
+#include "headscan/comp.hpp"
 
 namespace headscan {
 
 class RowSource {
  public:
-  // With a file descriptor, rows are read from `offset_bytes` on; `atoms` must map the same values.
-  explicit RowSource(MatrixView<const float> atoms, int descriptor = -1, std::size_t offset_bytes = 0)
-      : atoms_(atoms), descriptor_(descriptor), offset_bytes_(offset_bytes) {}
+  // With `files`, rows are read from them; `atoms` must map the same values.
+  explicit RowSource(MatrixView<const float> atoms, const RowFiles& files = {}) : atoms_(atoms), files_(files) {}
 
   const MatrixView<const float>& atoms() const { return atoms_; }
 
@@ -26,8 +25,7 @@ class RowSource {
 
  private:
   MatrixView<const float> atoms_;
-  int descriptor_;
-  std::size_t offset_bytes_;
+  RowFiles files_;
 };
 
 }  // namespace headscan

@@ -20,9 +20,10 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from headscan.comp import SparseCodes, comp
-from headscan.dictionary import Dictionary, load_dictionary
+from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
+from headscan.filtering import merge_dictionaries
 from headscan.heads import VOFactors, vo_factors
 from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
@@ -48,12 +49,14 @@ __all__ = [
     "VOFactors",
     "__version__",
     "comp",
+    "encode_dictionary",
     "explain_directions",
     "joint_map",
     "load_dictionary",
     "load_model",
     "load_packed",
     "load_scan",
+    "merge_dictionaries",
     "pack",
     "randomized_svd",
     "scan",

@@ -1,13 +1,16 @@
-"""From concepts to centred atoms: tokenised in windows, repetitions dropped, encoded, normalised."""
+"""From concepts to embeddings: tokenised in windows, repetitions dropped, encoded, averaged over templates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan._rows import unit
 from headscan.errors import HeadscanError
 from headscan.terminal import progress_bar
 from headscan.text import Tokens, encode_tokens, tokenize
@@ -17,121 +20,128 @@ if TYPE_CHECKING:
 
     from headscan.models import Model
 
-__all__ = ["Encoded", "centre", "encode_concepts"]
+__all__ = ["Window", "encode_windows", "tokens_sample"]
 
 _WINDOW = 65_536  # texts tokenised and sorted by length at a time: bounds the memory for token ids
-_ROWS = 16_384  # rows taken to float64 at a time
-_SAME = 1e-6  # a unit embedding this close to the mean of all differs from it by float32 rounding alone
+_SAMPLE = 256  # texts whose tokens tell one tokenizer from another
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
-    """Concepts kept, their centred atoms, and what was noticed on the way; see `headscan.Dictionary`."""
+class Window:
+    """Some concepts in the order of their list, with what was noticed on the way.
 
-    texts: tuple[str, ...]
-    atoms: NDArray[np.float32]
-    mean: NDArray[np.float64]
-    truncated: int
-
-
-def encode_concepts(
-    model: Model, texts: Sequence[str], *, template: str, batch_size: int, progress: bool | None
-) -> Encoded:
-    """Encode distinct concepts and centre their embeddings.
-
-    Of texts with the same tokens only the first is kept: to the model they are one concept, and a second copy
-    of an atom would only compete with the first.
+    Attributes
+    ----------
+    texts : list of str
+        The concepts kept: of those with the same tokens only the first of the whole list, since to the model they
+        are one concept, and a second copy of an atom would only compete with the first.
+    truncated : int
+        How many of them fill the model's context and may have been cut.
+    encode : callable
+        Returns their embeddings (n, joint_dim), float32, not normalised. Need not be called.
     """
-    kept: list[str] = []
+
+    texts: list[str]
+    truncated: int
+    encode: Callable[[], NDArray[np.float32]]
+
+
+def encode_windows(
+    model: Model, texts: Sequence[str], *, templates: Sequence[str], batch_size: int, progress: bool | None
+) -> Iterator[Window]:
+    """Yield distinct concepts window by window, ready to be encoded.
+
+    Of several templates, the unit embeddings are averaged.
+
+    Raises
+    ------
+    HeadscanError
+        If the text tower yields NaN, infinity or zero, or the device has too little memory for a batch.
+    """
     seen: set[bytes] = set()
-    embeddings = np.empty((len(texts), model.joint_dim), dtype=np.float32)
-    truncated = 0
     with progress_bar("encoding concepts", total=len(texts), unit="texts", show=progress) as advance:
         for start in range(0, len(texts), _WINDOW):
-            window = texts[start : start + _WINDOW]
-            tokens = tokenize(model.module, model.tokenizer, [template.replace("{}", text) for text in window])
-            rows = _first_of_each(tokens, seen)
-            chosen = tokens.select(rows)
-            truncated += _count_full(chosen)
-            embeddings[len(kept) : len(kept) + len(rows)] = _encode(
-                model, chosen, batch_size=batch_size, advance=advance
-            )
-            kept.extend(window[row] for row in rows)
-            advance(len(window) - len(rows))
-    if len(kept) < 2:
-        raise HeadscanError("the concepts are all the same to the model's tokenizer: a dictionary needs at least two")
-    atoms = embeddings[: len(kept)]
-    unusable = np.flatnonzero(~(np.isfinite(atoms).all(axis=1) & atoms.any(axis=1)))
-    if unusable.size:
-        raise HeadscanError(
-            f"the text tower gives no usable embedding for {kept[unusable[0]]!r} (NaN, infinite or zero)"
-        )
-    mean = centre(atoms)
-    return Encoded(texts=tuple(kept), atoms=atoms, mean=mean, truncated=truncated)
+            listed = texts[start : start + _WINDOW]
+            filled = [_tokens(model, listed, template) for template in templates]
+            rows = _first_of_each(filled, seen)
+            told: list[float] = []
+            encode = partial(
+                _average, model, [listed[row] for row in rows], [tokens.select(rows) for tokens in filled],
+                batch_size=batch_size, advance=partial(_tell, advance, told, 1 / len(templates)),
+            )  # fmt: skip
+            kept, chosen = encode.args[1:]
+            yield Window(texts=kept, truncated=_count_full(chosen), encode=encode)
+            advance(len(listed) - sum(told))
 
 
-def _encode(model: Model, tokens: Tokens, *, batch_size: int, advance: Callable[[int], None]) -> NDArray[np.float32]:
-    if len(tokens.lengths) == 0:
-        return np.empty((0, model.joint_dim), dtype=np.float32)
+def tokens_sample(model: Model, texts: Sequence[str], *, templates: Sequence[str]) -> str:
+    """Return a hash of the tokens of texts spread over a list: another tokenizer has another."""
+    digest = hashlib.sha256()
+    some = texts[:: max(1, len(texts) // _SAMPLE)]
+    for template in templates:
+        tokens = _tokens(model, some, template)
+        digest.update(f"{tokens.ids.shape} {tokens.causal}\n".encode() + tokens.ids.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _tokens(model: Model, texts: Sequence[str], template: str) -> Tokens:
+    return tokenize(model.module, model.tokenizer, [template.replace("{}", text) for text in texts])
+
+
+def _tell(advance: Callable[[float], None], told: list[float], share: float, count: int) -> None:
+    told.append(count * share)
+    advance(told[-1])
+
+
+def _average(
+    model: Model, texts: list[str], filled: list[Tokens], *, batch_size: int, advance: Callable[[int], None]
+) -> NDArray[np.float32]:
     import torch
 
+    if not texts:
+        return np.empty((0, model.joint_dim), dtype=np.float32)
     try:
-        return encode_tokens(model.module, tokens, batch_size=batch_size, dtype=model.dtype, advance=advance)
+        parts = [
+            encode_tokens(model.module, one, batch_size=batch_size, dtype=model.dtype, advance=advance)
+            for one in filled
+        ]
     except torch.OutOfMemoryError as error:
         raise HeadscanError(
             f"the device has not enough memory for {batch_size} texts at a time: use a smaller batch size"
         ) from error
+    for part in parts:
+        _check_usable(part, texts)
+    if len(parts) == 1:
+        return parts[0]
+    average: NDArray[np.float32] = np.mean([unit(part) for part in parts], axis=0).astype(np.float32)
+    _check_usable(average, texts)
+    return average
 
 
-def _first_of_each(tokens: Tokens, seen: set[bytes]) -> list[int]:
-    """Return the rows whose tokens were not seen before, and remember them."""
+def _check_usable(embeddings: NDArray[np.float32], texts: list[str]) -> None:
+    unusable = np.flatnonzero(~(np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)))
+    if unusable.size:
+        raise HeadscanError(
+            f"the text tower gives no usable embedding for {texts[unusable[0]]!r} (NaN, infinite or zero)"
+        )
+
+
+def _first_of_each(filled: list[Tokens], seen: set[bytes]) -> list[int]:
+    """Return the rows whose tokens were not seen before, and remember them, 16 bytes each."""
     rows = []
-    for row, (ids, length) in enumerate(zip(tokens.ids, tokens.lengths, strict=True)):
-        key = ids[:length].tobytes()
+    for row in range(len(filled[0].lengths)):
+        digest = hashlib.blake2b(digest_size=16)
+        for tokens in filled:
+            ids = tokens.ids[row, : tokens.lengths[row]]
+            digest.update(len(ids).to_bytes(4, "little") + ids.tobytes())
+        key = digest.digest()
         if key not in seen:
             seen.add(key)
             rows.append(row)
     return rows
 
 
-def _count_full(tokens: Tokens) -> int:
+def _count_full(filled: list[Tokens]) -> int:
     """Return how many texts fill the whole context: all that were cut do, and next to no others."""
-    return int(np.count_nonzero(tokens.lengths == tokens.ids.shape[1])) if tokens.causal else 0
-
-
-def centre(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Turn embeddings into atoms in place: normalise, subtract the mean, normalise.
-
-    All of it in float64, some rows at a time.
-
-    Parameters
-    ----------
-    embeddings : ndarray of float32, shape (n, joint_dim)
-        Overwritten with the atoms.
-
-    Returns
-    -------
-    ndarray of float64, shape (joint_dim,)
-        Mean of the normalised embeddings.
-
-    Raises
-    ------
-    HeadscanError
-        If a unit embedding coincides with the mean, which it can only where all embeddings are the same.
-    """
-    chunks = [slice(start, start + _ROWS) for start in range(0, len(embeddings), _ROWS)]
-    mean = sum((_unit(embeddings[rows]).sum(axis=0) for rows in chunks), np.zeros(embeddings.shape[1]))
-    mean = mean / len(embeddings)
-    for rows in chunks:
-        centred = _unit(embeddings[rows]) - mean
-        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-        if lengths.min() <= _SAME:
-            raise HeadscanError("the text tower gives every concept the same embedding: centring leaves nothing")
-        embeddings[rows] = centred / lengths
-    return np.asarray(mean, dtype=np.float64)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    wide = rows.astype(np.float64)
-    unit: NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return unit
+    full = [tokens.lengths == tokens.ids.shape[1] for tokens in filled if tokens.causal]
+    return int(np.count_nonzero(np.any(full, axis=0))) if full else 0

@@ -31,6 +31,7 @@ __all__ = [
     "now",
     "package_version",
     "read_manifest",
+    "replace_folder",
     "write_aside",
     "write_manifest",
 ]
@@ -134,18 +135,25 @@ def folder_aside(folder: Path) -> Iterator[Path]:
     the old content, nothing, or the new content, never a mixture.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:12]
-    aside, old = (folder.with_name(f".{folder.name}.{mark}.{kind}") for kind in ("part", "old"))
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
     aside.mkdir()
     try:
         yield aside
+        replace_folder(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Rename the folder `new` to `folder`; what is there is moved out of the way first and deleted last."""
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.old")
+    try:
         with contextlib.suppress(FileNotFoundError):
             folder.rename(old)
-        aside.rename(folder)
+        new.rename(folder)
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -170,6 +170,6 @@ def _search(queries: Any, dictionary: Any, options: dict[str, Any]) -> Any:
         return _core.comp(queries, np.ascontiguousarray(dictionary), options)
     packed = dictionary
     arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
-    file = packed.row_file
-    rows = (-1, 0) if file is None else (file.descriptor, file.offset)
+    files = packed.row_files
+    rows = ([], 0, 0) if files is None else (files.descriptors, files.rows, files.offset)
     return _core.comp_packed(queries, packed.atoms, packed.layout, *arrays, *rows, options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "check_model", "load_model"]
 
 _DTYPES = ("float32", "float16", "bfloat16")
+_MEAN_REQUESTS = ("none", "folder:", "estimate:")
 _PROBE = ["a photo of a red Fox, no. 0123456789; caffe latte!", "Zebra-crossing"]  # tells tokenizers apart
 
 
@@ -160,8 +161,10 @@ def load_model(
         Where the text tower runs; "cpu" by default. A model in memory stays where it is.
     dtype : {"float32", "float16", "bfloat16"}
         Arithmetic of the text tower's forward pass. Vision weights are always read in float64.
-    image_mean : array, or path to .safetensors or .npy, optional
-        Mean of the model's normalised image embeddings, (joint_dim,). By default the
+    image_mean : array, path to .safetensors or .npy, or str, optional
+        Mean of the model's normalised image embeddings, (joint_dim,); ``"folder:PATH"`` to measure it on the
+        pictures there, ``"estimate:noise"``, ``"estimate:flat"``, ``"estimate:bias"`` or ``"estimate:text"`` to
+        guess it without any (`headscan.image_mean`), ``"none"`` to subtract none. By default the
         ``image_mean.safetensors`` beside a ``local-dir:`` model's weights, where there is one; otherwise none
         is subtracted.
     tokenizer : callable, optional
@@ -188,8 +191,9 @@ def load_model(
         loaded = _checkpoints.take_module(source, pretrained=pretrained, device=device)
     tower = read_tower(loaded.module.visual)  # type: ignore[arg-type]
     _check_finite(loaded.module.state_dict())
-    mean = loaded.image_mean if image_mean is None else image_mean
-    return Model(
+    requested = isinstance(image_mean, str) and image_mean.startswith(_MEAN_REQUESTS)
+    mean = None if requested else loaded.image_mean if image_mean is None else image_mean
+    model = Model(
         name=loaded.name,
         pretrained=loaded.pretrained,
         module=loaded.module,
@@ -198,6 +202,11 @@ def load_model(
         dtype=dtype,
         make_tokenizer=loaded.make_tokenizer if tokenizer is None else lambda: tokenizer,
     )
+    if requested:
+        from headscan.image_mean import image_mean_for
+
+        model = replace(model, image_mean=image_mean_for(model, str(image_mean)))
+    return model
 
 
 def check_model(model: object) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,31 @@ from headscan import _core, _files
 from headscan._arrays import as_floating
 from headscan.errors import HeadscanError
 
-__all__ = ["PackedAtoms", "load_packed", "pack", "principal_axes"]
+__all__ = ["AXES_SAMPLE", "PackedAtoms", "RowFiles", "load_packed", "pack", "principal_axes"]
 
 FloatArray = npt.NDArray[np.float32]
 _KIND, _FORMAT_VERSION = "headscan-packed-atoms", 2
 _MANIFEST = "packed.json"
+AXES_SAMPLE = 50_000
 _ARRAYS = ("atoms", "rotation", "codes", "scale", "error", "beyond")
 
 
-class _RowFile:
-    """The file that a mapped dictionary's rows are read from: opened once, closed when nothing maps it any more."""
+class RowFiles:
+    """The files that a mapped dictionary's rows are read from: opened once, closed when nothing maps them any more.
 
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.descriptor)
-        self.offset = 0
+    Every file holds `rows` rows of float32 from byte `offset` on, the last one what is left.
+    """
 
-    def map(self) -> FloatArray:
-        """Map the .npy array in the file, through the same open file, whatever has become of its name."""
-        with open(self.descriptor, "rb", closefd=False) as file:
+    def __init__(self, paths: Sequence[Path], *, rows: int = 1 << 62) -> None:
+        self.descriptors: list[int] = []
+        weakref.finalize(self, _close, self.descriptors)
+        for path in paths:
+            self.descriptors.append(os.open(path, os.O_RDONLY))
+        self.rows, self.offset = rows, 0
+
+    def map_npy(self) -> FloatArray:
+        """Map the .npy array in the only file, through the same open file, whatever has become of its name."""
+        with open(self.descriptors[0], "rb", closefd=False) as file:
             version = np.lib.format.read_magic(file)
             if version != (1, 0):
                 raise ValueError(f"expected .npy format 1.0, got {version}")
@@ -45,11 +52,16 @@ class _RowFile:
             self.offset = file.tell()
             return np.memmap(file, dtype=dtype, mode="r", offset=self.offset, shape=shape)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _RowFile:
+    def __deepcopy__(self, memo: dict[int, Any]) -> RowFiles:
         return self
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # in another process the rows come from the unpickled array
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +84,8 @@ class PackedAtoms:
     layout : dict
         ``rows``, ``width``, ``fit_width`` (values past it serve coherence alone), ``shift`` (the step of the
         leading segments is 2^shift coarser), ``largest_norm``.
-    row_file : object or None
-        The open file behind `atoms` where `load_packed` mapped it.
+    row_files : RowFiles or None
+        The open files behind `atoms` where they were mapped.
     """
 
     atoms: FloatArray
@@ -83,7 +95,7 @@ class PackedAtoms:
     error: FloatArray
     beyond: FloatArray
     layout: dict[str, Any]
-    row_file: _RowFile | None = None
+    row_files: RowFiles | None = None
 
     def __len__(self) -> int:
         return int(self.layout["rows"])
@@ -156,8 +168,8 @@ def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
         layout = dict(manifest["layout"])
         if _layout_hash(layout) != manifest["sha256"]["layout"]:
             raise HeadscanError(f"{place / _MANIFEST} is damaged: its layout does not match its hash")
-        row_file = _RowFile(place / "atoms.npy")
-        arrays: dict[str, Any] = {"atoms": row_file.map()}
+        row_files = RowFiles([place / "atoms.npy"])
+        arrays: dict[str, Any] = {"atoms": row_files.map_npy()}
         for name in _ARRAYS:
             path = place / f"{name}.npy"
             if verify and _files.file_sha256(path) != manifest["sha256"][name]:
@@ -171,7 +183,7 @@ def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
         raise HeadscanError(f"{place} is damaged: {type(error).__name__}: {error}") from error
     if not fits:
         raise HeadscanError(f"{place} is damaged: its arrays do not fit its layout")
-    return PackedAtoms(**arrays, layout=layout, row_file=row_file)
+    return PackedAtoms(**arrays, layout=layout, row_files=row_files)
 
 
 def _layout_hash(layout: dict[str, Any]) -> str:
@@ -185,13 +197,13 @@ def _joined(rows: FloatArray, coherence_atoms: Any) -> FloatArray:
     return np.concatenate([rows, others.astype(np.float32)], axis=1)
 
 
-def principal_axes(atoms: FloatArray, *, sample: int = 50_000) -> FloatArray:
+def principal_axes(atoms: FloatArray) -> FloatArray:
     """Orthonormal principal axes of the rows (columns of the result, strongest first).
 
-    Taken from at most ``sample`` rows spread evenly: any rotation keeps the search exact, a fitting one makes it
-    fast. Shape (d, d), float32.
+    Taken from 50,000 to 100,000 rows spread evenly, or all: any rotation keeps the search exact, a fitting one makes
+    it fast. Shape (d, d), float32.
     """
-    stride = max(1, len(atoms) // sample)
+    stride = max(1, len(atoms) // AXES_SAMPLE)
     rows = np.asarray(atoms[::stride])
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():

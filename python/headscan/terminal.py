@@ -39,7 +39,7 @@ def one_line(text: str, *, longest: int = 2000) -> str:
 @contextlib.contextmanager
 def progress_bar(
     description: str, *, total: int, unit: str, show: bool | None = None
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[[float], None]]:
     """Show a progress bar on standard error and give a function that advances it.
 
     Parameters

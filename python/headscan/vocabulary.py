@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import unicodedata
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from headscan._checkpoints import packaged_folder
+from headscan._files import expanded
+from headscan._list_files import CONCEPTNET, read_conceptnet, read_words
 from headscan.errors import HeadscanError
 
 __all__ = ["PACKAGED", "Vocabulary", "read_vocabulary"]
@@ -38,8 +38,17 @@ class Vocabulary:
     repeated: int
 
 
-def read_vocabulary(source: str | Path | Sequence[str]) -> Vocabulary:
-    """Read a packaged list, a text file (UTF-8, one concept a line, may be gzipped), or a sequence of texts.
+def read_vocabulary(source: str | Path | Iterable[str], *, column: str | None = None) -> Vocabulary:
+    """Read a list of concepts.
+
+    Parameters
+    ----------
+    source : str, path or iterable of str
+        A packaged list; a text file (UTF-8, one concept a line), gzipped where it ends in ``.gz``; a ``.csv``,
+        ``.tsv`` or ``.parquet`` table; ``"conceptnet:"`` and ConceptNet's assertions file, for its English
+        concepts; or the texts themselves.
+    column : str, optional
+        Column of a table; may be left out where there is only one.
 
     Raises
     ------
@@ -49,31 +58,19 @@ def read_vocabulary(source: str | Path | Sequence[str]) -> Vocabulary:
     """
     if not isinstance(source, (str, Path)):
         return _distinct(source, source="texts", unit="text")
-    if str(source) in PACKAGED:
-        path, name = packaged_folder(*PACKAGED[str(source)]), str(source)
+    given = str(source)
+    if given in PACKAGED:
+        path, name = packaged_folder(*PACKAGED[given]), given
     else:
-        path, name = Path(source).expanduser(), Path(source).name
-    return _distinct(_read_lines(path, str(source)), source=name, unit=f"{source}, line")
-
-
-def _read_lines(path: Path, given: str) -> list[str]:
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except FileNotFoundError as error:
+        path = expanded(given.removeprefix(CONCEPTNET))
+        name = path.name
+    if not path.exists():
         raise HeadscanError(
             f"there is no dictionary {given!r}: it is neither a file, a saved folder nor one of the packaged "
             f"{', '.join(PACKAGED)}"
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise HeadscanError(f"cannot read {path}: it is not a whole gzip file ({error})") from error
-    except OSError as error:
-        raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise HeadscanError(f"{path}, line {line} is not UTF-8 (byte 0x{data[error.start]:02x})") from error
-    return text.removesuffix("\n").split("\n")
+        )
+    lines = read_conceptnet(path) if given.startswith(CONCEPTNET) else read_words(path, column=column)
+    return _distinct(lines, source=name, unit=f"{given}, line")
 
 
 def _distinct(lines: Iterable[str], *, source: str, unit: str) -> Vocabulary:

@@ -42,13 +42,19 @@ struct SearchCounters {
   std::uint64_t fallbacks = 0;      // (query, round) pairs that a certificate could not narrow down: plainly scanned
 };
 
-// A packed dictionary and its full-precision rows, which a file descriptor may serve in place of memory: then
-// `atoms` must map the same values, row 0 at `offset_bytes` of the file.
+// Open files that hold the rows of a dictionary, `rows` each but for the last, from `offset_bytes` of each file on.
+struct RowFiles {
+  const int* descriptors = nullptr;  // none: the rows are in memory
+  std::size_t rows = 0;
+  std::size_t offset_bytes = 0;
+};
+
+// A packed dictionary and its full-precision rows, which files may serve in place of memory: then `atoms` must map
+// the same values.
 struct PackedDictionary {
   PackedAtoms packed;
   MatrixView<const float> atoms;
-  int descriptor = -1;
-  std::size_t offset_bytes = 0;
+  RowFiles files;
 };
 
 // One code per row of x over the rows of `atoms` (unit rows, or zero rows, which never beat a positive score).

@@ -50,7 +50,10 @@ using PackedAtoms = PackedViews<const std::uint8_t, const float>;
 using PackedOutput = PackedViews<std::uint8_t, float>;
 
 // Fills codes, scale, error and beyond, and returns the shift and the largest norm, for layout and rotation as
-// given in `packed`. Throws std::invalid_argument on NaN, infinity and a rotation that is not orthonormal.
-PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads = 0);
+// given in `packed`. The shift is the given one, 0 to 3, or that with the smallest error on a sample of the atoms:
+// shards of whole blocks packed with the dictionary's rotation and shift are the dictionary packed as a whole.
+// Throws std::invalid_argument on NaN, infinity, a rotation that is not orthonormal and another shift.
+inline constexpr int kBestShift = -1;
+PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads = 0, int shift = kBestShift);
 
 }  // namespace headscan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from headscan.commands._options import (
     Commands,
@@ -45,7 +44,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_sources(scan: argparse.ArgumentParser) -> None:
     add = scan.add_argument_group("model and dictionary").add_argument
     add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
-    add("--image-mean", metavar="FILE", type=Path, help="mean image embedding, .safetensors or .npy")
+    means = "mean image embedding: .safetensors, .npy, folder:PICTURES, estimate:noise|flat|bias|text, none"
+    add("--image-mean", metavar="FILE|...", help=means)
     add("--batch-size", metavar="N", type=at_least(int, 1), default=256, help="texts encoded at a time (256)")
     add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
     lists = "demo, wordnet, a text file with one concept a line, or a saved folder"

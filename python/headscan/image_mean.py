@@ -1,0 +1,211 @@
+"""The mean image embedding that singular vectors are centred on: from pictures, or estimated without any.
+
+Text and image embeddings of a CLIP model lie in different places of the joint space (the modality gap), so each is
+centred on its own mean (arXiv 2603.24653). A model seldom comes with its image mean. From pictures of any kind that
+the model is meant for, `image_mean_of_folder` measures it. Without pictures, `estimate_image_mean` guesses:
+
+* ``"bias"``: the image of the residual stream's zero, which is the last layer norm's shift, projected;
+* ``"flat"``: the mean embedding of pictures of a single colour;
+* ``"text"``: the mean text embedding of 2,000 concepts spread over the packaged WordNet list;
+* ``"noise"``: the mean embedding of pictures of noise.
+
+A guess has roughly the right direction at best, so it is subtracted at a length of 0.2 and no more: on the demo model
+every one then helped, and at the length that it has by itself every one did harm (`benchmarks/paper/image_mean.py`
+measures it). Even so most picks differ from those with the true mean. By default, therefore, nothing is subtracted
+from a model that does not bring its mean, and a folder of pictures is to be preferred to any guess.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan._files import expanded
+from headscan._rows import unit
+from headscan.errors import HeadscanError
+from headscan.joint import joint_map, normalise
+from headscan.models import Model
+from headscan.terminal import one_line, progress_bar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ESTIMATES", "estimate_image_mean", "image_mean_for", "image_mean_of_folder"]
+
+ESTIMATES = ("bias", "flat", "text", "noise")
+NONE, FOLDER, ESTIMATE = "none", "folder:", "estimate:"
+_PICTURES, _TEXTS, _BATCH = 256, 2000, 32
+_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def image_mean_for(model: Model, source: str, *, progress: bool | None = None) -> NDArray[np.float64] | None:
+    """Return the mean that ``"none"``, ``"folder:PATH"`` or ``"estimate:METHOD"`` names.
+
+    Raises
+    ------
+    HeadscanError
+        If it names something else, or cannot be reckoned.
+    """
+    if source.startswith(FOLDER):
+        return image_mean_of_folder(model, source[len(FOLDER) :], progress=progress)
+    if source.startswith(ESTIMATE):
+        return estimate_image_mean(model, source[len(ESTIMATE) :])
+    if source != NONE:
+        raise HeadscanError(f"an image mean is a file, {NONE}, {FOLDER}PATH or {ESTIMATE}METHOD, not {source!r}")
+    return None
+
+
+def image_mean_of_folder(
+    model: Model, folder: str | Path, *, batch_size: int = _BATCH, progress: bool | None = None
+) -> NDArray[np.float64]:
+    """Return the mean of the unit embeddings of all pictures in a folder and those below it.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`.
+    folder : str or path
+        Searched for .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff and .webp files.
+    batch_size : int, default 32
+        Pictures per forward pass.
+    progress : bool, optional
+        Show a progress bar; by default only on a terminal.
+
+    Returns
+    -------
+    ndarray of float64, shape (joint_dim,)
+
+    Raises
+    ------
+    HeadscanError
+        If there are no pictures, one cannot be read, or the model's module embeds no images.
+    """
+    place = expanded(folder)
+    if not place.is_dir():
+        raise HeadscanError(f"there is no folder of pictures {place}")
+    paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not paths:
+        raise HeadscanError(f"{place} holds no pictures ({', '.join(_SUFFIXES)})")
+    total = np.zeros(model.joint_dim)
+    preprocess = _preprocess(model)
+    with progress_bar("embedding pictures", total=len(paths), unit="pictures", show=progress) as advance:
+        for first in range(0, len(paths), batch_size):
+            some = paths[first : first + batch_size]
+            total += _embed(model, [preprocess(_picture(path)) for path in some]).sum(axis=0)
+            advance(len(some))
+    return total / len(paths)
+
+
+def estimate_image_mean(
+    model: Model, method: str = "bias", *, length: float | None = 0.2, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return a guess at the mean image embedding that needs no pictures; see the module's text for its worth.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`.
+    method : {"bias", "flat", "text", "noise"}
+        How to guess; in the order in which they helped on the demo model.
+    length : float or None, default 0.2
+        Length of the result; None leaves that of the guess.
+    seed : int, default 0
+        Of the synthetic pictures.
+
+    Returns
+    -------
+    ndarray of float64, shape (joint_dim,)
+
+    Raises
+    ------
+    HeadscanError
+        If there is no such method, or the model's module embeds no images.
+    """
+    mean = _guess(model, method, seed)
+    return mean if length is None else length * normalise(mean[None])[0]
+
+
+def _guess(model: Model, method: str, seed: int) -> NDArray[np.float64]:
+    if method == "bias":
+        final = joint_map(model).final
+        mean: NDArray[np.float64] = normalise((final.shift @ final.projection)[None])[0]
+        return mean
+    if method == "text":
+        from headscan.vocabulary import read_vocabulary
+
+        texts = read_vocabulary("wordnet").texts
+        return np.asarray(unit(model.encode_text(texts[:: len(texts) // _TEXTS][:_TEXTS])).mean(axis=0))
+    if method not in ESTIMATES:
+        raise HeadscanError(f"an estimate of the image mean is one of {', '.join(ESTIMATES)}, not {method!r}")
+    preprocess = _preprocess(model)
+    batches = _batches([preprocess(picture) for picture in _synthetic(method, seed)])
+    return np.asarray(np.concatenate([_embed(model, batch) for batch in batches]).mean(axis=0))
+
+
+def _synthetic(method: str, seed: int) -> Iterator[Any]:
+    """Yield pictures of uniform noise, of grain from single pixels to coarse patches, or of a single colour."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for number in range(_PICTURES):
+        side = 1 if method == "flat" else 2 ** (number % 8 + 1)
+        pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        yield Image.fromarray(pixels).resize((256, 256), Image.Resampling.NEAREST)
+
+
+def _batches(pictures: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (pictures[first : first + _BATCH] for first in range(0, len(pictures), _BATCH))
+
+
+def _picture(path: Path) -> Any:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return _opaque(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise HeadscanError(f"cannot read the picture {path}: {one_line(str(error))}") from error
+
+
+def _opaque(picture: Any) -> Any:
+    """Return a picture in RGB, what is transparent in it on white."""
+    from PIL import Image
+
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _preprocess(model: Model) -> Any:
+    """Return the model's own preprocessing: from a picture to pixels (3, height, width)."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    visual: Any = model.module.visual
+    if not hasattr(visual, "image_size"):
+        raise HeadscanError(f"{model.name} does not say the size of its images: give the image mean as a file")
+    given = dict(getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size})
+    return image_transform_v2(PreprocessCfg(**given), is_train=False)
+
+
+def _embed(model: Model, pixels: Sequence[Any]) -> NDArray[np.float64]:
+    """Return unit image embeddings (n, joint_dim)."""
+    import torch
+
+    module: Any = model.module
+    first = next(module.visual.parameters())
+    training = module.training
+    with torch.inference_mode():
+        batch = torch.stack(list(pixels)).to(first.device, first.dtype)
+        module.eval()
+        try:
+            embeddings = module.encode_image(batch).float().cpu().numpy()
+        finally:
+            module.train(training)
+    return unit(embeddings)
