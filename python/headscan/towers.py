@@ -52,7 +52,13 @@ class FinalWeights:
 
 @dataclass(frozen=True, eq=False)
 class VisionTower:
-    """The sizes of a vision tower and how to read its weights, one layer at a time."""
+    """The sizes of a vision tower and how its weights are read and written, one layer at a time.
+
+    ``write_attention_output(layer, output, output_bias)`` sets a layer's output projection so that reading it
+    again gives these `output` (heads * rank, width) and `output_bias` (width,), up to rounding to the module's
+    own dtype: a layer scale or head scale is divided out again. It raises HeadscanError, changing nothing, where
+    the module cannot hold them: no bias to write to, a scale of zero, a value beyond its dtype.
+    """
 
     layers: int
     heads: int
@@ -61,6 +67,7 @@ class VisionTower:
     joint_dim: int
     read_attention: Callable[[int], AttentionWeights]
     read_final: Callable[[], FinalWeights]
+    write_attention_output: Callable[[int, NDArray[np.float64], NDArray[np.float64]], None]
 
 
 def read_tower(visual: torch.nn.Module) -> VisionTower:
@@ -116,6 +123,7 @@ def _open_clip_tower(visual: Any) -> VisionTower:
         joint_dim=int(joint_dim),
         read_attention=lambda layer: _read_block(blocks[layer]),
         read_final=lambda: _read_final(visual),
+        write_attention_output=lambda layer, output, bias: _write_output(blocks[layer], output, bias),
     )
 
 
@@ -159,22 +167,59 @@ def _read_block(block: Any) -> AttentionWeights:
     attention = block.attn
     width = int(attention.out_proj.out_features)
     weight, bias = attention.in_proj_weight[-width:], attention.in_proj_bias  # rows: queries, keys, values
-    output = _array(attention.out_proj.weight).T  # (heads * rank, width)
-    output_bias = _array_or(attention.out_proj.bias, 0.0, width)
-    head_scale = getattr(attention, "head_scale", None)
-    if head_scale is not None:  # (heads, 1, 1), multiplies each head's mixed values
-        output = output * np.repeat(_array(head_scale).ravel(), width // int(attention.num_heads))[:, None]
-    layer_scale = getattr(block.ls_1, "gamma", None)
-    if layer_scale is not None:
-        output, output_bias = output * _array(layer_scale), output_bias * _array(layer_scale)
+    by_row, by_column = _output_scales(block)
     return AttentionWeights(
         gain=_array_or(block.ln_1.weight, 1.0, width),
         shift=_array_or(block.ln_1.bias, 0.0, width),
         value=_array(weight).T,
         value_bias=_array_or(None if bias is None else bias[-width:], 0.0, width),
-        output=output,
-        output_bias=output_bias,
+        output=_array(attention.out_proj.weight).T * by_row[:, None] * by_column,
+        output_bias=_array_or(attention.out_proj.bias, 0.0, width) * by_column,
     )
+
+
+def _output_scales(block: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what multiplies the rows (heads * rank,) and the columns (width,) of a block's output projection."""
+    attention = block.attn
+    width = int(attention.out_proj.out_features)
+    head_scale = getattr(attention, "head_scale", None)  # (heads, 1, 1), multiplies each head's mixed values
+    heads = np.ones(int(attention.num_heads)) if head_scale is None else _array(head_scale).ravel()
+    return np.repeat(heads, width // len(heads)), _array_or(getattr(block.ls_1, "gamma", None), 1.0, width)
+
+
+def _write_output(block: Any, output: NDArray[np.float64], output_bias: NDArray[np.float64]) -> None:
+    """Set a block's output projection to what, scaled as the block scales it, is `output` and `output_bias`."""
+    projection = block.attn.out_proj
+    by_row, by_column = _output_scales(block)
+    if output.shape != (len(by_row), len(by_column)) or output_bias.shape != by_column.shape:
+        raise HeadscanError(
+            f"expected an output projection of shape {(len(by_row), len(by_column))} and a bias of shape "
+            f"{by_column.shape}, got {output.shape} and {output_bias.shape}"
+        )
+    weight = _for(projection.weight, _divide(output, by_row[:, None] * by_column).T)
+    bias = None if projection.bias is None else _for(projection.bias, _divide(output_bias, by_column))
+    if bias is None and output_bias.any():
+        raise HeadscanError("the output projection has no bias: what is written must have a bias of zero")
+    projection.weight.data.copy_(weight)
+    if bias is not None:
+        projection.bias.data.copy_(bias)
+
+
+def _divide(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide out a scale; where it is zero the module writes zero, whatever its weight."""
+    if np.any((scale == 0) & (values != 0)):
+        raise HeadscanError("a layer scale or head scale of zero makes part of the output projection unwritable")
+    return np.divide(values, scale, out=np.zeros(values.shape), where=scale != 0)
+
+
+def _for(parameter: torch.Tensor, values: NDArray[np.float64]) -> torch.Tensor:
+    """Return values in a parameter's dtype."""
+    import torch
+
+    cast = torch.from_numpy(np.ascontiguousarray(values)).to(parameter.dtype)
+    if not bool(cast.isfinite().all()):
+        raise HeadscanError(f"the changed output projection does not fit the module's {parameter.dtype}")
+    return cast
 
 
 def _read_final(visual: Any) -> FinalWeights:
