@@ -23,7 +23,7 @@ from headscan.comp import SparseCodes, comp
 from headscan.dictionary import Dictionary, load_dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
-from headscan.heads import VOFactors, vo_factors
+from headscan.heads import QKFactors, VOFactors, qk_factors, vo_factors
 from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
 from headscan.pack import PackedAtoms, load_packed, pack
@@ -42,6 +42,7 @@ __all__ = [
     "JointMap",
     "Model",
     "PackedAtoms",
+    "QKFactors",
     "RandomizedSVD",
     "Scan",
     "SparseCodes",
@@ -55,6 +56,7 @@ __all__ = [
     "load_packed",
     "load_scan",
     "pack",
+    "qk_factors",
     "randomized_svd",
     "scan",
     "svd_factored",
