@@ -193,7 +193,7 @@ def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):
 
     asked = []
     real = hs.svd_factored
-    module = sys.modules["headscan.scan"]
+    module = sys.modules["headscan.parts"]
     monkeypatch.setattr(module, "svd_factored", lambda *a, threads: asked.append(threads) or real(*a))
     hs.scan(model, dictionary, layers=[0, 1], threads=2)
     assert asked == [2, 2]
@@ -234,6 +234,8 @@ def scan(model, dictionary):
 def test_columns(scan):
     code = [f"{name}_{place}" for place in range(3) for name in ("concept", "atom", "coefficient")]
     labels = [
+        "tower",
+        "part",
         "layer",
         "head",
         "index",

@@ -24,7 +24,7 @@ from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
 from headscan.filtering import merge_dictionaries
-from headscan.heads import VOFactors, vo_factors
+from headscan.heads import QKFactors, VOFactors, qk_factors, vo_factors
 from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
 from headscan.pack import PackedAtoms, load_packed, pack
@@ -43,6 +43,7 @@ __all__ = [
     "JointMap",
     "Model",
     "PackedAtoms",
+    "QKFactors",
     "RandomizedSVD",
     "Scan",
     "SparseCodes",
@@ -58,6 +59,7 @@ __all__ = [
     "load_scan",
     "merge_dictionaries",
     "pack",
+    "qk_factors",
     "randomized_svd",
     "scan",
     "svd_factored",

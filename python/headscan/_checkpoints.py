@@ -1,9 +1,10 @@
-"""From a model's name to an open_clip module: names, tags, downloads, and saying what went wrong."""
+"""From a model's name to its weights: names, tags, downloads, and saying what went wrong."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.resources
+import logging
 import os
 import pickle
 import warnings
@@ -11,30 +12,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from headscan import _files
+from headscan import _files, _tensor_files, _transformers
 from headscan.errors import HeadscanError
 from headscan.terminal import one_line, plain
+from headscan.towers import Weights
+from headscan.towers._weights import empty_parameters
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["DEMO", "LoadedModule", "explaining", "load_by_name", "packaged_folder", "take_module"]
+__all__ = ["DEMO", "LoadedModel", "explaining", "load_by_name", "packaged_folder", "take_module"]
 
 DEMO = "demo"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
+_OPEN_CLIP_CONFIG = "open_clip_config.json"
 _TAGS_SHOWN = 6
 _CLIP_VOCABULARY = 49408  # of open_clip's own byte-pair tokenizer
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedModule:
-    """An open_clip module and what belongs to it."""
+class LoadedModel:
+    """A model's weights and what belongs to them."""
 
     name: str
     pretrained: str | None
-    module: torch.nn.Module
+    weights: Weights
     make_tokenizer: Callable[[], Any]
     image_mean: Path | None = None
 
@@ -44,28 +45,31 @@ def packaged_folder(*parts: str) -> Path:
     return Path(str(importlib.resources.files("headscan").joinpath("data", *parts)))
 
 
-def load_by_name(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
+def load_by_name(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModel:
     """Load a model by name; see `headscan.load_model`."""
-    if name == DEMO:
-        folder = packaged_folder(DEMO)
-        if not folder.is_dir():
-            raise HeadscanError("the demo model is missing from this installation of headscan: reinstall it")
-        return _load_folder(folder, name=DEMO, pretrained=pretrained, device=device)
-    if name.startswith(_LOCAL):
-        folder = _files.expanded(name[len(_LOCAL) :]).absolute()
-        return _load_folder(folder, name=name, pretrained=pretrained, device=device)
+    if not name.startswith((_LOCAL, _HUB)) and name != DEMO:
+        return _load_architecture(name, pretrained=pretrained, device=device)
+    if pretrained is not None:
+        raise HeadscanError(f"pretrained belongs to an architecture name: {name} brings its own weights")
     if name.startswith(_HUB):
-        return _load_hub(name, pretrained=pretrained, device=device)
-    return _load_architecture(name, pretrained=pretrained, device=device)
+        return _load_hub(name, device=device)
+    if name.startswith(_LOCAL):
+        return _load_folder(_files.expanded(name[len(_LOCAL) :]).absolute(), name=name, device=device)
+    folder = packaged_folder(DEMO)
+    if not folder.is_dir():
+        raise HeadscanError("the demo model is missing from this installation of headscan: reinstall it")
+    return _load_folder(folder, name=DEMO, device=device)
 
 
-def take_module(module: Any, *, pretrained: str | Path | None, device: str | None) -> LoadedModule:
-    """Accept an open_clip model in memory, without changing or moving it."""
+def take_module(module: Any, *, pretrained: str | Path | None, device: str | None) -> LoadedModel:
+    """Accept a model of open_clip or transformers in memory, without changing or moving it."""
     from torch import nn
 
-    if not isinstance(module, nn.Module) or not hasattr(module, "visual") or not hasattr(module, "encode_text"):
+    own = isinstance(module, nn.Module) and hasattr(module, "visual") and hasattr(module, "encode_text")
+    foreign = _transformers.is_transformers(module)
+    if not own and not foreign:
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        raise HeadscanError(f"a model must be a name or an open_clip CLIP model, not a {kind}")
+        raise HeadscanError(f"a model must be a name or a CLIP model of open_clip or transformers, not a {kind}")
     if pretrained is not None:
         raise HeadscanError("pretrained belongs to an architecture name: a model in memory has its weights already")
     first = next(module.parameters(), None)
@@ -75,8 +79,11 @@ def take_module(module: Any, *, pretrained: str | Path | None, device: str | Non
         raise HeadscanError(
             f"the model in memory is on {first.device}: move it to {device} yourself, or leave device out"
         )
+    for tensor_name, tensor in module.state_dict().items():
+        _tensor_files.check_finite(tensor_name, tensor)
     name = f"{type(module).__name__} in memory"
-    return LoadedModule(name, None, module, lambda: _default_tokenizer(module))
+    make = _transformers.own_tokenizer if foreign else _default_tokenizer
+    return LoadedModel(name, None, Weights(module), lambda: make(module))
 
 
 def _default_tokenizer(module: Any) -> Any:
@@ -91,24 +98,30 @@ def _default_tokenizer(module: Any) -> Any:
     return open_clip.SimpleTokenizer(context_length=module.context_length)
 
 
-def _load_folder(folder: Path, *, name: str, pretrained: str | Path | None, device: str) -> LoadedModule:
+def _load_folder(folder: Path, *, name: str, device: str) -> LoadedModel:
     import open_clip
+    from open_clip.factory import _find_checkpoint_in_dir
 
-    _refuse_pretrained(name, pretrained)
     if not folder.is_dir():
         raise HeadscanError(f"there is no model folder {folder}")
-    if not (folder / "open_clip_config.json").is_file():
-        raise HeadscanError(f"{folder} has no open_clip_config.json: it is not an open_clip model folder")
-    weights = _weight_files(folder)
-    if not weights:
+    mean = folder / "image_mean.safetensors"
+    mean_or_none = mean if mean.is_file() else None
+    if not (folder / _OPEN_CLIP_CONFIG).is_file():
+        if not (folder / "config.json").is_file():
+            raise HeadscanError(
+                f"{folder} has no {_OPEN_CLIP_CONFIG} and no config.json: it is neither an open_clip nor a "
+                "transformers model folder"
+            )
+        with explaining(f"the model in {folder} cannot be loaded", checkpoint=True):
+            weights = _transformers.load_folder(folder, device=device)
+        return LoadedModel(name, None, weights, lambda: _transformers.folder_tokenizer(folder, weights), mean_or_none)
+    files = _weight_files(folder)
+    if not files:
         raise HeadscanError(f"{folder} has no weights (.safetensors, .bin or .pth)")
     identifier = f"{_LOCAL}{folder}"
-    with explaining(f"the model in {folder} cannot be loaded (weights: {', '.join(weights)})"):
-        module = open_clip.create_model(identifier, device=device, require_pretrained=True).eval()
-    mean = folder / "image_mean.safetensors"
-    return LoadedModule(
-        name, None, module, lambda: open_clip.get_tokenizer(identifier), mean if mean.is_file() else None
-    )
+    with explaining(f"the model in {folder} cannot be loaded (weights: {', '.join(files)})"):
+        weights = _open(identifier, Path(_find_checkpoint_in_dir(folder)), device=device)
+    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(identifier), mean_or_none)
 
 
 def _weight_files(folder: Path) -> list[str]:
@@ -116,18 +129,27 @@ def _weight_files(folder: Path) -> list[str]:
     return sorted(file.name for file in files if file.name != "image_mean.safetensors")
 
 
-def _load_hub(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
+def _load_hub(name: str, *, device: str) -> LoadedModel:
     import open_clip
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    _refuse_pretrained(name, pretrained)
-    if name.count("/") != 1 or name.endswith(("/", ":")):
+    repository = name[len(_HUB) :]
+    if repository.count("/") != 1 or name.endswith(("/", ":")):
         raise HeadscanError(f"{name!r} is not of the form hf-hub:organisation/repository")
     with explaining(f"{name} cannot be loaded from the Hugging Face hub{_offline_note()}"):
-        module = open_clip.create_model(name, device=device, require_pretrained=True).eval()
-    return LoadedModule(name, None, module, lambda: open_clip.get_tokenizer(name))
+        try:
+            hf_hub_download(repository, _OPEN_CLIP_CONFIG)
+        except EntryNotFoundError:  # not in the repository, or offline and not in the cache
+            folder = _transformers.fetch(repository)
+            weights = _transformers.load_folder(folder, device=device)
+            return LoadedModel(name, None, weights, lambda: _transformers.folder_tokenizer(folder, weights))
+        checkpoint = open_clip.pretrained.download_pretrained_from_hf(repository)
+        weights = _open(name, Path(checkpoint), device=device)
+    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(name))
 
 
-def _load_architecture(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModule:
+def _load_architecture(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModel:
     import open_clip
     import torch
 
@@ -149,7 +171,7 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
         with torch.random.fork_rng(devices=[]), explaining(f"{architecture} cannot be built"):
             torch.manual_seed(0)
             module = open_clip.create_model(architecture, device=device, pretrained_text=False).eval()
-        return LoadedModule(architecture, wanted, module, make_tokenizer)
+        return LoadedModel(architecture, wanted, Weights(module), make_tokenizer)
     config = open_clip.pretrained.get_pretrained_cfg(architecture, wanted)
     if not config and not Path(wanted).is_file():
         near = difflib.get_close_matches(wanted.lower(), tags, n=3, cutoff=0.4) or tags
@@ -158,13 +180,52 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
             + (f"; its tags include {', '.join(near)}" if near else "")
         )
     _check_offline(config)
-    options = {"force_quick_gelu": _needs_quick_gelu(architecture, wanted, config)}
+    quick = _needs_quick_gelu(architecture, wanted, config)
     what = f"{architecture} with {wanted} cannot be loaded" + (_offline_note() if config else "")
     with explaining(what, checkpoint=True):
-        module = open_clip.create_model(
-            architecture, wanted, device=device, require_pretrained=True, **options
-        ).eval()
-    return LoadedModule(architecture, wanted, module, make_tokenizer)
+        checkpoint = open_clip.pretrained.download_pretrained(config) if config else wanted
+        weights = _open(architecture, Path(checkpoint), device=device, pretrained=wanted, force_quick_gelu=quick)
+    return LoadedModel(architecture, wanted, weights, make_tokenizer)
+
+
+def _open(identifier: str, checkpoint: Path, *, device: str, **options: Any) -> Weights:
+    """Return an open_clip model's weights, left in the checkpoint's file where it holds them as the model does.
+
+    Files of another layout (big_vision's, Apple's, OpenAI's old ones) go through open_clip's own conversion.
+    """
+    import open_clip
+
+    files = _tensor_files.open_tensors([checkpoint])
+    with empty_parameters(), _without_remarks():
+        build = {**options, "load_weights": False, "pretrained_text": False}
+        skeleton = open_clip.create_model(identifier, **build).eval()
+    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    if files is not None and files.shapes == shapes:
+        return Weights(skeleton, files, device=device)
+    try:
+        module = open_clip.create_model(identifier, device=device, require_pretrained=True, **options).eval()
+    except (KeyError, RuntimeError) as error:
+        lacking = [] if files is None else sorted(shapes.keys() - files.shapes)
+        if not lacking:
+            raise
+        raise HeadscanError(
+            f"the layout of {checkpoint} is not known: it has no tensor {lacking[0]}, nor {len(lacking) - 1} others "
+            f"of the {len(shapes)} that {identifier} has ({one_line(str(error), longest=200)})"
+        ) from error
+    for name, tensor in module.state_dict().items():
+        _tensor_files.check_finite(name, tensor)
+    return Weights(module)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep open_clip, which logs to the root logger, from remarking that a skeleton has no weights."""
+    root, drop = logging.getLogger(), lambda record: False
+    root.addFilter(drop)
+    try:
+        yield
+    finally:
+        root.removeFilter(drop)
 
 
 def _needs_quick_gelu(architecture: str, tag: str, config: dict[str, Any]) -> bool:
@@ -198,11 +259,6 @@ def _offline_note() -> str:
     if _offline():
         return " (HF_HUB_OFFLINE is set: only the local cache was searched; unset it, or pass a checkpoint file)"
     return " (looked in the local cache, then online: check the connection, or pass a downloaded checkpoint)"
-
-
-def _refuse_pretrained(name: str, pretrained: str | Path | None) -> None:
-    if pretrained is not None:
-        raise HeadscanError(f"pretrained belongs to an architecture name: {name} brings its own weights")
 
 
 def _unknown_model(name: str, known: list[str]) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.commands import doctor, encode, scan, vocab
+from headscan.commands import doctor, encode, models, scan, vocab
 from headscan.errors import HeadscanError
 
 __all__ = ["main"]
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
-_COMMANDS = (scan, encode, vocab, doctor)  # in the order of the help
+_COMMANDS = (models, encode, vocab, scan, doctor)  # in the order of the help
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Value-output factors of attention heads: LayerNorm folded in, centred.
+"""Factors of attention heads, value-output and query-key: LayerNorm folded in, centred.
 
 Row-vector convention: a head writes ``A @ (xhat @ left @ right + bias)`` into the residual stream, where
 ``xhat`` is the normalised stream before the layer norm's gain and shift and ``A`` are its attention weights
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headscan.models import Model
     from headscan.towers import AttentionWeights
 
-__all__ = ["VOFactors", "parse_layers", "select_layers", "vo_factors"]
+__all__ = ["QKFactors", "VOFactors", "parse_layers", "qk_factors", "select_layers", "vo_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,77 @@ class VOFactors:
         yield self.right
 
 
-def vo_factors(model: Model, *, layers: str | int | Iterable[int] = "all", fold: bool = True) -> VOFactors:
+@dataclass(frozen=True, eq=False)
+class QKFactors:
+    """Query-key factors of the heads of some layers, in float64.
+
+    Unpacks as a pair: ``left, right = qk_factors(model)``.
+
+    Attributes
+    ----------
+    layers : tuple of int
+        The layers read, numbered from 0; the first axis of every array.
+    left : ndarray, shape (layers, heads, width, rank)
+        What each head's queries read: W_Q, folded and centred like the values of `VOFactors`.
+    right : ndarray, shape (layers, heads, rank, width)
+        What its keys read: W_K transposed, likewise.
+    folded : bool
+        Whether the layer norm is folded in.
+    """
+
+    layers: tuple[int, ...]
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    folded: bool
+
+    def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        """Yield `left`, then `right`."""
+        yield self.left
+        yield self.right
+
+
+def qk_factors(
+    model: Model, *, layers: str | int | Iterable[int] = "all", fold: bool = True, tower: str = "image"
+) -> QKFactors:
+    """Return the query-key factors of every head of the chosen layers.
+
+    ``xhat_i @ left @ right @ xhat_j`` is what the contents of two tokens add to the score of token i for token j,
+    before it is divided by the square root of the rank. What the biases of queries and keys add is left out: it
+    depends on one of the two tokens at most.
+
+    Parameters
+    ----------
+    model, layers, fold, tower
+        As in `vo_factors`.
+
+    Raises
+    ------
+    HeadscanError
+        If a layer does not exist, or queries and keys meet other than by their inner product (qk_norm, rotary
+        position embedding).
+    """
+    source = model.get_tower(tower)
+    chosen = select_layers(layers, count=source.layers, tower=tower)
+    left = np.empty((len(chosen), source.heads, source.width, source.rank))
+    right = np.empty((len(chosen), source.heads, source.rank, source.width))
+    for row, layer in enumerate(chosen):
+        weights = source.read_query_key(layer)
+        for factor, matrix in ((left, weights.query), (right, weights.key)):
+            read = _folded(matrix, weights.gain) if fold else matrix
+            by_head = read.reshape(source.width, source.heads, source.rank).transpose(1, 0, 2)
+            factor[row] = by_head if factor is left else by_head.transpose(0, 2, 1)
+    return QKFactors(layers=chosen, left=left, right=right, folded=fold)
+
+
+def _folded(matrix: NDArray[np.float64], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what reads the layer norm's input: its gain folded in, the all-ones direction taken out."""
+    read = matrix * gain[:, None]
+    return np.asarray(read - read.mean(axis=0, keepdims=True), dtype=np.float64)
+
+
+def vo_factors(
+    model: Model, *, layers: str | int | Iterable[int] = "all", fold: bool = True, tower: str = "image"
+) -> VOFactors:
     """Return the value-output factors of every head of the chosen layers.
 
     With ``W_V`` (width, rank) and ``W_O`` (rank, width) of a head and layer norm ``xhat * gain + shift``,
@@ -78,6 +148,8 @@ def vo_factors(model: Model, *, layers: str | int | Iterable[int] = "all", fold:
     fold : bool, default True
         Fold the layer norm and centre. If False the raw weights come back and `bias` is the value bias
         through W_O.
+    tower : {"image", "text"}
+        Whose heads.
 
     Returns
     -------
@@ -89,16 +161,16 @@ def vo_factors(model: Model, *, layers: str | int | Iterable[int] = "all", fold:
     HeadscanError
         If a layer does not exist.
     """
-    tower = model.tower
-    chosen = select_layers(layers, count=tower.layers)
-    left = np.empty((len(chosen), tower.heads, tower.width, tower.rank))
-    right = np.empty((len(chosen), tower.heads, tower.rank, tower.width))
-    bias = np.empty((len(chosen), tower.heads, tower.width))
+    source = model.get_tower(tower)
+    chosen = select_layers(layers, count=source.layers, tower=tower)
+    left = np.empty((len(chosen), source.heads, source.width, source.rank))
+    right = np.empty((len(chosen), source.heads, source.rank, source.width))
+    bias = np.empty((len(chosen), source.heads, source.width))
     for row, layer in enumerate(chosen):
-        value, value_bias, output = _value_output(tower.read_attention(layer), fold=fold)
-        left[row] = value.reshape(tower.width, tower.heads, tower.rank).transpose(1, 0, 2)
-        right[row] = output.reshape(tower.heads, tower.rank, tower.width)
-        bias[row] = np.einsum("hr,hrd->hd", value_bias.reshape(tower.heads, tower.rank), right[row])
+        value, value_bias, output = _value_output(source.read_attention(layer), fold=fold)
+        left[row] = value.reshape(source.width, source.heads, source.rank).transpose(1, 0, 2)
+        right[row] = output.reshape(source.heads, source.rank, source.width)
+        bias[row] = np.einsum("hr,hrd->hd", value_bias.reshape(source.heads, source.rank), right[row])
     return VOFactors(layers=chosen, left=left, right=right, bias=bias, folded=fold)
 
 
@@ -108,14 +180,12 @@ def _value_output(
     """Return a layer's value weights (width, heads * rank), value bias and output weights, folded or raw."""
     if not fold:
         return weights.value, weights.value_bias, weights.output
-    value = weights.gain[:, None] * weights.value
     value_bias = weights.value_bias + weights.shift @ weights.value
-    value = value - value.mean(axis=0, keepdims=True)
     output = weights.output - weights.output.mean(axis=1, keepdims=True)
-    return value, value_bias, output
+    return _folded(weights.value, weights.gain), value_bias, output
 
 
-def select_layers(layers: str | int | Iterable[int], *, count: int) -> tuple[int, ...]:
+def select_layers(layers: str | int | Iterable[int], *, count: int, tower: str = "image") -> tuple[int, ...]:
     """Return the layer numbers meant, ascending and each once.
 
     Raises
@@ -127,7 +197,8 @@ def select_layers(layers: str | int | Iterable[int], *, count: int) -> tuple[int
     for first, last in _layer_ranges(layers, count=count):
         for layer in (first, last):
             if not -count <= layer < count:
-                raise HeadscanError(f"there is no layer {layer}: the vision tower has layers 0 to {count - 1}")
+                name = "vision" if tower == "image" else tower
+                raise HeadscanError(f"there is no layer {layer}: the {name} tower has layers 0 to {count - 1}")
         first, last = first % count, last % count
         if first > last:
             raise HeadscanError(f"the range of layers {first}-{last} is empty: write the lower layer first")

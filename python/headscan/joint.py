@@ -52,11 +52,7 @@ class JointMap:
         ndarray, shape (n, joint_dim)
             Float64 rows of unit length; a row that vanishes stays zero.
         """
-        final = self.final
-        centred = vectors - vectors.mean(axis=1, keepdims=True)
-        variance = np.mean(centred**2, axis=1, keepdims=True)
-        scaled = centred / np.sqrt(variance + final.eps) * final.gain + final.shift
-        joint = normalise(scaled @ final.projection)
+        joint = normalise(self.final.apply(vectors))
         return joint if self.image_mean is None else normalise(joint - self.image_mean)
 
     def to_width(self, joint: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ with torch's ``weights_only`` loader.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,8 @@ import numpy as np
 from headscan import _checkpoints, _files
 from headscan.errors import HeadscanError
 from headscan.terminal import one_line
-from headscan.text import encode_tokens, text_structure, tokenize
-from headscan.towers import VisionTower, read_tower
+from headscan.text import VISION_PARTS, encode_tokens, text_structure, tokenize
+from headscan.towers import Tower, Weights, read_tower
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +44,9 @@ class Model:
         The name it was loaded by.
     pretrained : str or None
         The tag or path of its weights where the name alone does not say.
-    module : torch.nn.Module
-        The open_clip model.
-    tower : VisionTower
+    weights : Weights
+        Its tensors, in memory or still in the checkpoint's files.
+    tower : Tower
         Sizes of the vision tower and how its weights are read.
     image_mean : ndarray of float64, shape (joint_dim,), or None
         Mean of its normalised image embeddings, if known.
@@ -58,11 +58,20 @@ class Model:
 
     name: str
     pretrained: str | None
-    module: torch.nn.Module
-    tower: VisionTower
+    weights: Weights
+    tower: Tower
     image_mean: NDArray[np.float64] | None
     dtype: str
     make_tokenizer: Callable[[], Any]
+
+    @property
+    def module(self) -> Any:
+        """The model of open_clip or transformers, with all its weights in memory from now on."""
+        return self.weights.module
+
+    def get_tower(self, kind: str) -> Tower:
+        """Return the tower of a kind, ``"image"`` or ``"text"``."""
+        return self.tower if kind == "image" else read_tower(self.weights.skeleton, kind=kind, weights=self.weights)
 
     @property
     def layers(self) -> int:
@@ -98,7 +107,7 @@ class Model:
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 over the names, shapes, dtypes and bytes of all weights, names sorted."""
-        return _state_hash(self.module.state_dict())
+        return _state_hash(self.weights.state())
 
     @cached_property
     def text_hash(self) -> str:
@@ -108,11 +117,9 @@ class Model:
         its tokenizer and the arithmetic. The vision tower is left out: a model with edited heads has the same
         one.
         """
-        state = self.module.state_dict()
-        text_state = {key: value for key, value in state.items() if not key.startswith("visual.")}
-        digest = hashlib.sha256(_state_hash(text_state).encode())
-        digest.update(f"{text_structure(self.module)}\n{self.dtype}\n".encode())
-        probe = tokenize(self.module, self.tokenizer, _PROBE)
+        digest = hashlib.sha256(_state_hash(self.weights.state(skip=VISION_PARTS)).encode())
+        digest.update(f"{text_structure(self.weights.skeleton)}\n{self.dtype}\n".encode())
+        probe = tokenize(self.weights.skeleton, self.tokenizer, _PROBE)
         digest.update(str(probe.ids.shape).encode() + probe.ids.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -146,14 +153,16 @@ def load_model(
     image_mean: ArrayLike | str | Path | None = None,
     tokenizer: Callable[[list[str]], Any] | None = None,
 ) -> Model:
-    """Load a CLIP model whose vision tower is one of open_clip's own vision transformers.
+    """Load a CLIP model whose towers are transformers; ``headscan models`` lists the families.
+
+    Weights stay in their files, where these hold them as the model does: a tensor is read when it is asked for.
 
     Parameters
     ----------
     source : str or torch.nn.Module
         ``"demo"`` (shipped with headscan), an open_clip architecture such as ``"ViT-L-14"`` together with
-        `pretrained`, ``"hf-hub:org/repo"``, ``"local-dir:path"`` (a folder with open_clip_config.json and
-        weights), or an open_clip model in memory.
+        `pretrained`, ``"hf-hub:org/repo"``, ``"local-dir:path"`` (a folder with open_clip_config.json, or
+        transformers' config.json and tokenizer, and weights), or a model of open_clip or transformers in memory.
     pretrained : str or path, optional
         For an architecture name alone: an open_clip tag such as ``"laion2b_s32b_b82k"``, a checkpoint file,
         or ``"random"`` for weights drawn from a fixed seed, which mean nothing and have to be asked for.
@@ -168,7 +177,8 @@ def load_model(
         ``image_mean.safetensors`` beside a ``local-dir:`` model's weights, where there is one; otherwise none
         is subtracted.
     tokenizer : callable, optional
-        From a list of texts to padded token ids. By default the one open_clip pairs with the model.
+        From a list of texts to padded token ids. By default the one that open_clip pairs with the model, or the
+        one in the transformers folder.
 
     Returns
     -------
@@ -177,8 +187,8 @@ def load_model(
     Raises
     ------
     HeadscanError
-        If the model is unknown, cannot be fetched or read, has NaN or infinite weights, or an architecture
-        that is not supported; the message names it and says why.
+        If the model is unknown, cannot be fetched or read, has NaN or infinite weights (of weights in a file,
+        when they are read), or an architecture that is not supported; the message names it and says why.
     """
     if dtype not in _DTYPES:
         raise HeadscanError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype!r}")
@@ -189,14 +199,13 @@ def load_model(
         loaded = _checkpoints.load_by_name(source, pretrained=pretrained, device=device or "cpu")
     else:
         loaded = _checkpoints.take_module(source, pretrained=pretrained, device=device)
-    tower = read_tower(loaded.module.visual)  # type: ignore[arg-type]
-    _check_finite(loaded.module.state_dict())
+    tower = read_tower(loaded.weights.skeleton, weights=loaded.weights)
     requested = isinstance(image_mean, str) and image_mean.startswith(_MEAN_REQUESTS)
     mean = None if requested else loaded.image_mean if image_mean is None else image_mean
     model = Model(
         name=loaded.name,
         pretrained=loaded.pretrained,
-        module=loaded.module,
+        weights=loaded.weights,
         tower=tower,
         image_mean=None if mean is None else _read_image_mean(mean, joint_dim=tower.joint_dim),
         dtype=dtype,
@@ -235,21 +244,14 @@ def _check_device(device: str | None) -> None:
         ) from error
 
 
-def _check_finite(state: Mapping[str, torch.Tensor]) -> None:
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            kind = "NaN" if bool(tensor.isnan().any()) else "infinite values"
-            raise HeadscanError(f"the weights hold {kind}: tensor {name}, shape {tuple(tensor.shape)}")
-
-
-def _state_hash(state: Mapping[str, torch.Tensor]) -> str:
+def _state_hash(state: Iterable[tuple[str, torch.Tensor]]) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    for name, tensor in state:
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

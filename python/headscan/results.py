@@ -19,7 +19,10 @@ __all__ = ["Scan", "ScanInfo", "load_scan", "make_table"]
 
 _KIND, _FORMAT_VERSION = "headscan-scan", 1
 _MANIFEST, _DATA = "manifest.json", "explanations.parquet"
+_BEFORE_PARTS = {"tower": "image", "parts": ["vo"]}  # what scans were of before they said so
 _LABELS = (
+    "tower",
+    "part",
     "layer",
     "head",
     "index",
@@ -51,8 +54,10 @@ class ScanInfo:
         The dictionary's source, SHA-256 and template.
     concepts : int
         Its number of concepts.
-    layers, sides, poles : tuple
-        What was explained.
+    tower : str
+        The tower explained, ``"image"`` or ``"text"``.
+    parts, layers, sides, poles : tuple
+        What was explained in it.
     k : int
         Concepts per explanation.
     coherence : float
@@ -71,6 +76,8 @@ class ScanInfo:
     dictionary_hash: str
     template: str
     concepts: int
+    tower: str
+    parts: tuple[str, ...]
     layers: tuple[int, ...]
     sides: tuple[str, ...]
     poles: tuple[str, ...]
@@ -103,14 +110,19 @@ class Scan:
 
         Columns
         -------
+        tower, part : str
+            Where: ``"image"`` or ``"text"``; ``"vo"``, ``"qk"``, ``"mlp_svd"`` or ``"mlp_neuron"`` (see `scan`).
         layer, head, index : int
-            The direction: layer and head from 0, index of the singular pair from 0, the largest sigma first.
+            The direction: layer and head from 0, index of the singular pair from 0, the largest sigma first. What is
+            an MLP's has head -1, and the index of a neuron is its number.
         side : str
-            ``"write"`` (right singular vector: what the head writes) or ``"read"`` (left: what it reads).
+            ``"write"`` (right singular vector: what the head writes) or ``"read"`` (left: what it reads); for
+            part "qk" ``"query"`` (left) or ``"key"`` (right).
         pole : str
             ``"+"`` or ``"-"``: the singular vector or its opposite.
         sigma : float
-            Singular value: how strongly the head carries the read direction over to the written one.
+            Singular value: how strongly the head carries the read direction over to the written one. For a neuron
+            the length of what it writes.
         fidelity : float
             Cosine, in the residual stream, between the direction and its reconstruction from the concepts.
         joint_fidelity : float
@@ -133,6 +145,7 @@ class Scan:
         layers: Iterable[int] | None = None,
         side: str | None = None,
         pole: str | None = None,
+        part: str | None = None,
     ) -> pd.DataFrame:
         """Return the explanations with the largest values of a column, ties in table order.
 
@@ -144,8 +157,8 @@ class Scan:
             The column to order by, largest first.
         layers : iterable of int, optional
             Only these layers.
-        side, pole : str, optional
-            Only this side or pole.
+        side, pole, part : str, optional
+            Only this side, pole or part.
         """
         if by not in ("sigma", "fidelity", "joint_fidelity"):
             raise HeadscanError(f"strongest can order by sigma, fidelity or joint_fidelity, not {by!r}")
@@ -154,7 +167,7 @@ class Scan:
         rows = self.explanations
         if layers is not None:
             rows = rows[rows["layer"].isin(list(layers))]
-        for name, wanted in (("side", side), ("pole", pole)):
+        for name, wanted in (("side", side), ("pole", pole), ("part", part)):
             if wanted is not None:
                 rows = rows[rows[name] == wanted]
         ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
@@ -227,6 +240,7 @@ def load_scan(folder: str | Path) -> Scan:
         raise HeadscanError(f"there is no scan folder {source}")
     manifest = _files.read_manifest(source / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
     try:
+        manifest = _BEFORE_PARTS | manifest
         expected = manifest["explanations"]["sha256"]
         info = _info(manifest, where=source / _MANIFEST)
         if _files.file_sha256(source / _DATA) != expected:
@@ -238,6 +252,9 @@ def load_scan(folder: str | Path) -> Scan:
         raise HeadscanError(f"cannot read {source / _DATA}: {error.strerror or error}") from error
     except (KeyError, TypeError, pa.ArrowException) as error:
         raise HeadscanError(f"{source} is damaged: {type(error).__name__}: {error}") from error
+    for place, (name, value) in enumerate((("tower", "image"), ("part", "vo"))):
+        if name not in explanations:
+            explanations.insert(place, name, value)
     codes = sum(name.startswith("concept_") for name in explanations.columns)
     if (manifest["explanations"].get("rows"), info.k) != (len(explanations), codes):
         raise HeadscanError(
@@ -250,7 +267,7 @@ def load_scan(folder: str | Path) -> Scan:
 def _info(manifest: dict[str, Any], *, where: Path) -> ScanInfo:
     _files.check_types(manifest, {field.name: field.type for field in fields(ScanInfo)}, where=where)
     values: dict[str, Any] = {field.name: manifest[field.name] for field in fields(ScanInfo)}
-    for name in ("layers", "sides", "poles"):  # JSON has no tuples
+    for name in ("parts", "layers", "sides", "poles"):  # JSON has no tuples
         values[name] = tuple(values[name])
     return ScanInfo(**values)
 

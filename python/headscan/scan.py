@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,11 @@ from headscan import _files
 from headscan.dictionary import Dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, check_code_options, explain_directions, whole_number
-from headscan.heads import select_layers, vo_factors
-from headscan.joint import joint_map
+from headscan.heads import select_layers
+from headscan.joint import JointMap, joint_map
 from headscan.models import check_model
+from headscan.parts import checked_parts, count_directions, part_directions
 from headscan.results import Scan, ScanInfo, load_scan, make_table
-from headscan.svd import svd_factored
 from headscan.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _POLES = {"both": ("+", "-"), "+": ("+",), "-": ("-",)}
 class _Directions:
     """Singular directions, each with its labels: one row per explanation to come."""
 
+    part: NDArray[np.object_]
     layer: NDArray[np.int64]
     head: NDArray[np.int64]
     index: NDArray[np.int64]
@@ -52,6 +54,8 @@ def scan(
     model: Model,
     dictionary: Dictionary,
     *,
+    tower: str = "image",
+    parts: str | Sequence[str] = ("vo",),
     layers: str | int | Iterable[int] = "all",
     sides: str | Sequence[str] = ("write",),
     poles: str = "both",
@@ -72,10 +76,17 @@ def scan(
         From `load_model`.
     dictionary : Dictionary
         From `load_dictionary`, encoded by the same model.
+    tower : {"image", "text"}
+        Which tower. In the text tower the last layer norm and the text projection lead into the joint space, and
+        the dictionary's mean is subtracted there in place of the image mean.
+    parts : str or sequence of str, default ("vo",)
+        ``"vo"``: each head's value-output matrix; ``"qk"``: its query-key matrix W_Q W_K^T, both sides; ``"mlp"``:
+        both ``"mlp_svd"``, the 64 leading singular vectors of the MLP's output matrix, and ``"mlp_neuron"``, what
+        each hidden unit writes.
     layers : str, int or iterable of int, default "all"
         As in `vo_factors`.
     sides : str or sequence of str, default ("write",)
-        ``"write"``: right singular vectors, what a head writes; ``"read"``: left ones, what it reads.
+        Of part "vo": ``"write"``: right singular vectors, what a head writes; ``"read"``: left ones, what it reads.
     poles : {"both", "+", "-"}
         Which poles of each direction to explain. Signs follow `svd_factored`: the largest-magnitude entry of
         the left singular vector is positive.
@@ -89,23 +100,27 @@ def scan(
     Returns
     -------
     Scan
-        One row per layer, head, index, side and pole, in that order.
+        One row per layer, part, head, index, side and pole, in that order.
 
     Raises
     ------
     HeadscanError
-        If an option is out of range or the dictionary is another model's.
+        If an option is out of range, the dictionary is another model's, or the tower or one of its parts cannot be
+        read, saying why.
     """
     check_model(model)
     if not isinstance(dictionary, Dictionary):
         raise HeadscanError(f"dictionary must be one from load_dictionary, not {type(dictionary).__qualname__}")
-    chosen = select_layers(layers, count=model.layers)
+    source = model.get_tower(tower)
+    chosen = select_layers(layers, count=source.layers, tower=tower)
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     info = ScanInfo(
         headscan=_files.package_version(),
         created=_files.now(),
         **_model_facts(model),
         **_dictionary_facts(dictionary, model),
+        tower=tower,
+        parts=checked_parts(parts),
         layers=chosen,
         sides=_checked_sides(sides),
         poles=_checked_poles(poles),
@@ -113,10 +128,11 @@ def scan(
         coherence=float(coherence),
         folded=bool(fold),
     )
-    joint = joint_map(model)
+    joint = joint_map(model) if tower == "image" else JointMap(source.read_final(), dictionary.mean)
     labels: list[_Directions] = []
     explained: list[Explanations] = []
-    total = len(chosen) * model.heads * model.rank * len(info.sides) * len(info.poles)
+    in_a_layer = sum(count_directions(model, part, tower=tower, sides=info.sides) for part in info.parts)
+    total = len(chosen) * in_a_layer * len(info.poles)
     with progress_bar("explaining directions", total=total, unit="directions", show=progress) as advance:
         for batch in _batches(_layer_directions(model, info, threads=threads)):
             explained.append(
@@ -131,29 +147,28 @@ def scan(
             )
             labels.append(_without_vectors(batch))
             advance(len(batch))
-    columns = _gather(labels, skip=("vectors",)) | _gather(explained)
+    columns = {"tower": tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
 
 
 def _layer_directions(model: Model, info: ScanInfo, *, threads: int) -> Iterator[_Directions]:
-    """Yield each layer's directions, ordered by head, index, side and pole."""
-    for layer in info.layers:
-        factors = vo_factors(model, layers=[layer], fold=info.folded)
-        u, sigma, vh = svd_factored(factors.left[0], factors.right[0], threads=threads)
-        by_side = {"write": vh, "read": u.transpose(0, 2, 1)}  # each (heads, rank, width)
-        signs = np.array([1.0 if pole == "+" else -1.0 for pole in info.poles])
-        stacked = np.stack([by_side[side] for side in info.sides], axis=2)  # (heads, rank, sides, width)
-        vectors = stacked[:, :, :, None, :] * signs[:, None]  # (heads, rank, sides, poles, width)
-        shape = vectors.shape[:-1]
-        head, index, side, pole = (axis.ravel() for axis in np.indices(shape))
+    """Yield each layer's directions, a part at a time, ordered by head, index, side and pole."""
+    signs = np.array([1.0 if pole == "+" else -1.0 for pole in info.poles])
+    poles = np.array(info.poles, dtype=object)
+    for layer, part in itertools.product(info.layers, info.parts):
+        found = part_directions(
+            model, part, layer=layer, tower=info.tower, sides=info.sides, fold=info.folded, threads=threads
+        )
+        rows = len(found.sigma) * len(poles)
         yield _Directions(
-            layer=np.full(head.size, layer),
-            head=head,
-            index=index,
-            side=np.array(info.sides, dtype=object)[side],
-            pole=np.array(info.poles, dtype=object)[pole],
-            sigma=sigma[head, index],
-            vectors=vectors.reshape(-1, model.width),
+            part=np.full(rows, part, dtype=object),
+            layer=np.full(rows, layer),
+            head=found.head.repeat(len(poles)),
+            index=found.index.repeat(len(poles)),
+            side=found.side.repeat(len(poles)),
+            pole=np.tile(poles, len(found.sigma)),
+            sigma=found.sigma.repeat(len(poles)),
+            vectors=(found.vectors[:, None, :] * signs[:, None]).reshape(rows, -1),
         )
 
 

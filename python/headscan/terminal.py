@@ -85,13 +85,16 @@ def progress_bar(
         yield lambda count: progress.advance(task, count)
 
 
-def summary(model: Model, dictionary: Dictionary) -> str:
+def summary(model: Model, dictionary: Dictionary, *, tower: str = "image") -> str:
     """Return two lines on what is scanned: the model's sizes, and the dictionary with what was dropped."""
+    source = model.get_tower(tower)
     mean = "no image mean" if model.image_mean is None else "image mean subtracted"
-    sizes = f"{model.layers} layers of {model.heads} heads, width {model.width}, rank {model.rank}"
+    if tower == "text":
+        mean = "text tower, dictionary's mean subtracted"
+    sizes = f"{source.layers} layers of {source.heads} heads, width {source.width}, rank {source.rank}"
     dropped = f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated"
     return (
-        f"model       {plain(model.name)}: {sizes}, joint space {model.joint_dim}, {mean}\n"
+        f"model       {plain(model.name)}: {sizes}, joint space {source.joint_dim}, {mean}\n"
         f"dictionary  {plain(dictionary.source)}: {len(dictionary):,} concepts; dropped {dropped}, "
         f"{dictionary.same_tokens:,} with the tokens of another"
     )
@@ -122,15 +125,16 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
     lines = len(scan.info.poles)
     shown = scan.strongest(rows * lines, layers=[layer])
     table = Table(title=f"Layer {layer}: the {len(shown) // lines} strongest directions", title_justify="left")
-    for name in ("head", "index", "side", "pole"):
+    several = len(scan.info.parts) > 1
+    labels = [*(["part"] if several else []), "head", "index", "side", "pole"]
+    for name in labels:
         table.add_column(name, justify="right" if name in ("head", "index") else "left", no_wrap=True)
     for name in ("sigma", "fidelity"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("concepts", overflow="fold")
     for row in shown.to_dict("records"):
-        labels = (str(row["head"]), str(row["index"]), row["side"], row["pole"])
         numbers = (f"{row['sigma']:.3f}", f"{row['fidelity']:.3f}")
-        table.add_row(*map(Text, (*labels, *numbers)), _concepts(row, k=scan.info.k))
+        table.add_row(*map(Text, (*(str(row[name]) for name in labels), *numbers)), _concepts(row, k=scan.info.k))
     if console.is_terminal:
         console.print(table)
         return

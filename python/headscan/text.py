@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headscan._transformers import embed_ids
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Tokens", "encode_tokens", "text_structure", "tokenize"]
+__all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "text_structure", "tokenize"]
 
-
+VISION_PARTS = ("visual", "vision_model", "visual_projection")  # what in a model has no part in text embeddings
 _SETTING = (bool, int, float, str)
+_NO_SETTING = ("training", "name_or_path")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +109,9 @@ def text_structure(module: Any) -> str:
     """
     lines = []
     for name, part in module.named_modules():
-        if name.split(".")[0] != "visual":
+        if name.split(".")[0] not in VISION_PARTS:
             settings = {key: value for key, value in vars(part).items() if isinstance(value, _SETTING)}
-            settings = {key: value for key, value in settings.items() if key != "training" and key[0] != "_"}
+            settings = {key: value for key, value in settings.items() if key not in _NO_SETTING and key[0] != "_"}
             masked = getattr(part, "attn_mask", None) is not None
             lines.append(f"{name} {type(part).__qualname__} {masked} {sorted(settings.items())}")
     return "\n".join(lines)
@@ -179,7 +181,7 @@ def encode_tokens(
             rows = order[start : start + batch_size]
             length = int(tokens.lengths[rows].max())
             ids = torch.from_numpy(tokens.ids[rows, :length]).to(device)
-            output = module.encode_text(ids) if tower is None else tower.encode(ids)  # type: ignore[operator]
+            output = embed_ids(module, ids) if tower is None else tower.encode(ids)
             batch = output.float().cpu().numpy()
             if embeddings is None:
                 embeddings = np.empty((len(order), batch.shape[1]), dtype=np.float32)

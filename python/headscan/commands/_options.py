@@ -10,7 +10,17 @@ from typing import TypeVar
 
 from headscan.errors import HeadscanError
 
-__all__ = ["Commands", "add_command", "at_least", "concept_list", "folder", "layers", "limit_threads", "sides"]
+__all__ = [
+    "Commands",
+    "add_command",
+    "at_least",
+    "concept_list",
+    "folder",
+    "layers",
+    "limit_threads",
+    "parts",
+    "sides",
+]
 
 Commands = argparse._SubParsersAction
 _Number = TypeVar("_Number", int, float)
@@ -92,6 +102,16 @@ def sides(text: str) -> tuple[str, ...]:
         if side not in ("write", "read"):
             raise argparse.ArgumentTypeError(f"expected write, read or write,read, got {text!r}")
     return given
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """Read parts separated by commas."""
+    from headscan.parts import checked_parts
+
+    try:
+        return checked_parts([part.strip() for part in text.split(",")])
+    except HeadscanError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def limit_threads(threads: int) -> None:

@@ -13,6 +13,7 @@ from headscan.commands._options import (
     folder,
     layers,
     limit_threads,
+    parts,
     sides,
 )
 
@@ -20,6 +21,7 @@ _EXAMPLES = """\
 examples:
   headscan scan demo --out out
   headscan scan ViT-L-14 --pretrained laion2b_s32b_b82k --layers 20-23 --out out
+  headscan scan demo --parts vo,qk,mlp --tower text --out out
   headscan scan local-dir:my-clip --dictionary concepts.txt --sides write,read -k 3 --out out
 """
 
@@ -31,7 +33,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         "scan",
         _run,
         summary="explain every head of a model",
-        description="Explain the singular directions of every head of a CLIP vision tower, in words.",
+        description="Explain the singular directions of every head of a CLIP model's tower, in words.",
         examples=_EXAMPLES,
     )
     scan.add_argument("model", metavar="MODEL", help="demo, an open_clip name, hf-hub:org/repo, local-dir:path")
@@ -58,13 +60,16 @@ def _add_choices(scan: argparse.ArgumentParser) -> None:
     from headscan.explain import MAX_THREADS
 
     add = scan.add_argument_group("what to explain, and how").add_argument
+    add("--tower", choices=("image", "text"), default="image", help="which tower (default: image)")
+    of_parts = "vo: value-output, qk: query-key, mlp: output matrix; one or more, by comma (default: vo)"
+    add("--parts", metavar="PARTS", type=parts, default=("vo",), help=of_parts)
     add("--layers", metavar="all|20-23", type=layers, default="all", help="numbered from 0 (default: all)")
     add(
         "--sides",
         metavar="SIDES",
         type=sides,
         default=("write",),
-        help="write, read or both, by comma (default: write)",
+        help="of part vo: write, read or both, by comma (default: write)",
     )
     add("--poles", choices=("both", "+", "-"), default="both", help="which poles (default: both)")
     add("-k", metavar="N", type=at_least(int, 1), default=5, help="concepts per explanation (default: 5)")
@@ -91,7 +96,8 @@ def _run(options: argparse.Namespace) -> None:
     model = load_model(
         options.model, pretrained=options.pretrained, device=options.device, image_mean=options.image_mean
     )
-    select_layers(options.layers, count=model.layers)  # before the dictionary is encoded
+    tower = model.get_tower(options.tower)
+    select_layers(options.layers, count=tower.layers, tower=options.tower)  # before the dictionary is encoded
     name = options.dictionary
     if name is None:
         name = "demo" if options.model == "demo" else "wordnet"
@@ -99,11 +105,12 @@ def _run(options: argparse.Namespace) -> None:
         name, model=model, template=options.template, batch_size=options.batch_size, at_least=options.k
     )
     result = scan(
-        model, dictionary, layers=options.layers, sides=options.sides, poles=options.poles, k=options.k,
-        coherence=options.coherence, fold=not options.no_fold, threads=options.threads,
+        model, dictionary, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
+        poles=options.poles, k=options.k, coherence=options.coherence, fold=not options.no_fold,
+        threads=options.threads,
     )  # fmt: skip
     saved = result.save(options.out)
-    sys.stdout.write(f"{summary(model, dictionary)}\n")
+    sys.stdout.write(f"{summary(model, dictionary, tower=options.tower)}\n")
     if options.show:
         sys.stdout.flush()
         print_strongest(result, rows=options.show)

@@ -1,0 +1,138 @@
+"""Models of transformers: folders, tokenizers, texts, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import headscan as hs
+from architectures import TRANSFORMERS, transformers_model
+
+TEXTS = ["cat", "red boat", "dog"]
+
+
+def word_tokenizer(folder):
+    """Write a tokenizer of whole words with an end token."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<pad>": 0, "<s>": 1, "cat": 2, "dog": 3, "red": 4, "boat": 5, "<unk>": 6, "</s>": 63}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 63)])
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+
+def letter_tokenizer(folder):
+    """Write a tokenizer of letters, of the class that transformers takes for SigLIP 2 whatever the folder says."""
+    from transformers import Siglip2Tokenizer
+
+    special = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<mask>": 4, "▁": 31}
+    letters = {chr(ord("a") + place): 5 + place for place in range(26)}
+    Siglip2Tokenizer(vocab=special | letters, padding_side="right").save_pretrained(folder)
+
+
+def ids_of(name):
+    """The tokens of TEXTS, padded."""
+    if name != "Siglip2Model":
+        return torch.tensor([[1, 2, 63, 0, 0, 0, 0, 0], [1, 4, 5, 63, 0, 0, 0, 0], [1, 3, 63, 0, 0, 0, 0, 0]])
+    rows = [[31 if letter == " " else 5 + ord(letter) - ord("a") for letter in text] for text in TEXTS]
+    return torch.tensor([row + [0] * (8 - len(row)) for row in rows])
+
+
+@pytest.fixture(params=TRANSFORMERS)
+def saved(request, tmp_path):
+    """A model and the folder it was saved in, in one file or in shards."""
+    module = transformers_model(request.param)
+    shard = "40KB" if request.param == "SiglipModel" else "5GB"
+    module.save_pretrained(tmp_path / "model", max_shard_size=shard)
+    (letter_tokenizer if request.param == "Siglip2Model" else word_tokenizer)(tmp_path / "model")
+    return module, tmp_path / "model"
+
+
+def test_a_folder_is_read_without_building_the_module_and_embeds_texts_like_it(saved):
+    module, folder = saved
+    model = hs.load_model(f"local-dir:{folder}")
+    assert model.weights_hash == hs.load_model(module).weights_hash
+    assert model.tower.blocks[0].value.weight.is_meta
+    ids = ids_of(type(module).__name__)
+    with torch.no_grad():
+        expected = module.get_text_features(input_ids=ids).pooler_output.numpy()
+    found = model.encode_text(TEXTS, batch_size=2)
+    assert not model.tower.blocks[0].value.weight.is_meta
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert hs.load_model(module, tokenizer=model.tokenizer).text_hash == model.text_hash
+
+
+def test_a_scan_from_end_to_end(saved):
+    _, folder = saved
+    model = hs.load_model(f"local-dir:{folder}")
+    dictionary = hs.load_dictionary(["cat", "dog", "red", "boat", "red cat"], model=model, cache=False)
+    for tower in ("image", "text"):
+        table = hs.scan(model, dictionary, tower=tower, parts=("vo", "qk", "mlp"), layers=[1], poles="+", k=2).table()
+        assert set(table["part"]) == {"vo", "qk", "mlp_svd", "mlp_neuron"}
+        assert table["certified"].all()
+        assert np.isfinite(table["fidelity"]).all()
+
+
+def test_a_module_in_memory_says_its_tokenizer_or_is_asked_for_it(saved):
+    import transformers
+
+    module, folder = saved
+    with pytest.raises(hs.HeadscanError, match="does not say its tokenizer"):
+        hs.load_model(module).encode_text(TEXTS)
+    loaded = getattr(transformers, type(module).__name__).from_pretrained(folder)
+    found = hs.load_model(loaded).encode_text(TEXTS)
+    np.testing.assert_array_equal(found, hs.load_model(f"local-dir:{folder}").encode_text(TEXTS))
+
+
+def test_folders_refused(tmp_path):
+    module = transformers_model("CLIPModel")
+    module.save_pretrained(tmp_path / "lacking")
+    weights = tmp_path / "lacking" / "model.safetensors"
+    state = load_file(weights)
+    del state["visual_projection.weight"]
+    save_file(state, weights, metadata={"format": "pt"})
+    module.save_pretrained(tmp_path / "weightless")
+    (tmp_path / "weightless" / "model.safetensors").unlink()
+    module.save_pretrained(tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    module.save_pretrained(tmp_path / "cut")
+    cut = tmp_path / "cut" / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (tmp_path / "empty").mkdir()
+    for name, says in {
+        "lacking": r"is not known: there is no tensor visual_projection\.weight, nor 0 others",
+        "weightless": r"has no weights \(model.safetensors or pytorch_model.bin\)",
+        "other": "of type 'bert': supported are clip, siglip, siglip2, metaclip_2",
+        "cut": "cannot be loaded",
+        "empty": r"has no open_clip_config.json and no config\.json",
+    }.items():
+        with pytest.raises(hs.HeadscanError, match=says) as caught:
+            hs.load_model(f"local-dir:{tmp_path / name}")
+        assert "\n" not in str(caught.value)
+
+
+def test_without_transformers_the_extra_is_named(tmp_path, monkeypatch):
+    import sys
+
+    transformers_model("CLIPModel").save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(hs.HeadscanError, match=r"pip install 'headscan\[hf\]'"):
+        hs.load_model(f"local-dir:{tmp_path}")
+
+
+def test_a_vision_tower_without_a_head_has_no_joint_space():
+    module = transformers_model("SiglipModel")
+    module.vision_model.use_head = False
+    with pytest.raises(hs.HeadscanError, match="no pooling head"):
+        hs.load_model(module)
