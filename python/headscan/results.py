@@ -15,6 +15,7 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from headscan.ground import Grounding
     from headscan.notebook import Head
 
 __all__ = ["Scan", "ScanInfo", "load_scan", "make_table"]
@@ -162,6 +163,12 @@ class Scan:
         ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
         strongest: pd.DataFrame = ordered.head(count)
         return strongest
+
+    def report(self, path: str | Path, *, grounding: Grounding | None = None) -> Path:
+        """Write the scan as one HTML file to browse, and return its path; see `headscan.report.write_report`."""
+        from headscan.report import write_report
+
+        return write_report(self, path, grounding=grounding)
 
     def head(self, layer: int, head: int) -> Head:
         """Return one head's explanations, for reading in a notebook; see `headscan.notebook.Head`."""
