@@ -4,7 +4,8 @@
 
 Each round opens the file in a fresh window: the map has to be drawn; then a head's page, after turning to it; then a
 search for a word, with its count, which reads the whole scan for the first time. The count is checked against the
-table. Times are taken outside the browser and include driving it.
+table. Times are taken outside the browser and include driving it; the last two columns are processor seconds of the
+page's main thread, which other work on the machine does not lengthen.
 """
 
 import argparse
@@ -28,14 +29,20 @@ SHAPES = {  # layers, heads, rank; both sides, both poles
     "ViT-bigG/14": (48, 16, 104),
 }
 WORD = "snow"
-STEPS = ("map", "head", "search", "open at a search")
+STEPS = ("map", "head", "search", "open at a search", "processor: map", "processor: all three")
 
 
 def once(browser, path, count):
-    """Open, turn to a head, search; return the seconds of each step, and the page's own of the last."""
+    """Open, turn to a head, search; return the seconds of each of `STEPS`."""
     seconds = []
     with browser.new_page() as page:
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
         start = time.perf_counter()
+
+        def busy():
+            metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+            return metrics["TaskDuration"]
 
         def reached(selector):
             page.wait_for_selector(selector)
@@ -43,6 +50,7 @@ def once(browser, path, count):
 
         page.goto(path.as_uri(), wait_until="commit")
         reached("table.map a")
+        processor = [busy()]
         start = time.perf_counter()
         page.click("table.map tr:last-child td:last-child a")
         reached("li.direction")
@@ -52,11 +60,12 @@ def once(browser, path, count):
         found = page.inner_text("p[role=status]")
         if not found.startswith(f"{count:,} explanation"):
             raise RuntimeError(f"the page found {found}, the table {count}")
+        processor.append(busy())
     with browser.new_page() as page:
         start = time.perf_counter()
         page.goto(f"{path.as_uri()}#find?q={WORD}", wait_until="commit")
         reached("p[role=status]")
-    return seconds
+    return seconds + processor
 
 
 def measure(name, shape, texts, *, folder, rounds):
