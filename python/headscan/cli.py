@@ -16,7 +16,7 @@ from headscan.errors import HeadscanError
 __all__ = ["main"]
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
-_COMMANDS = (vocab, encode, scan, report, doctor)  # in the order of use, which is the help's
+_COMMANDS = (encode, vocab, scan, report, doctor)  # in the order of use, which is the help's
 
 
 class _Parser(argparse.ArgumentParser):
