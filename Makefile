@@ -1,4 +1,4 @@
-# make scan   environment, build, install, and the main job on the packaged demo model (results in out/)
+# make scan   environment, build, install, and the main job on the packaged demo model (results and report in out/)
 # make test   the same environment, then every test
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,8 +19,9 @@ $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade ".[test]"
 	@touch $@
 
-scan: $(VENV)/.installed  ## build, install and explain every head of the demo model
+scan: $(VENV)/.installed  ## build, install and explain every head of the demo model; a page to browse in out/
 	$(BIN)/headscan scan demo --sides write,read --out out
+	$(BIN)/headscan report out
 
 test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
 	$(BIN)/python -m pytest $(ARGS)

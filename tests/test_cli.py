@@ -133,6 +133,25 @@ def test_every_command_shows_examples_that_parse(name):
         cli._parser().parse_args(shlex.split(example))
 
 
+def test_the_help_fits_a_screen(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    listed = [line.split()[0] for line in lines if re.match(r"    \w", line)]
+    assert listed == list(commands())
+
+
+def test_the_first_example_of_every_command_runs_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, parser in commands().items():
+        example = re.search(r"^  headscan (.*)$", parser.epilog, flags=re.MULTILINE)[1]
+        assert cli.main(shlex.split(example)) == 0, (example, capsys.readouterr().err)
+        assert capsys.readouterr().out, name
+
+
 # ---- bad input
 
 

@@ -5,8 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import headscan as hs
+from headscan import figures
 from headscan.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -40,6 +42,30 @@ def test_the_first_command_prints_the_table(capsys):
         concepts = ", ".join(f"{concept} {weight:.2f}" for weight, concept in picks if weight > 0)
         shown = (found["head"], found["index"], found["side"], found["pole"])
         assert row == (*map(str, shown), f"{found['sigma']:.3f}", f"{found['fidelity']:.3f}", concepts)
+
+
+def test_the_report_s_examples_run(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    (tmp_path / "photos").mkdir()
+    for shade in (10, 200):
+        Image.new("RGB", (60, 50), (shade, 90, 90)).save(tmp_path / "photos" / f"{shade}.png")
+    main(shlex.split("scan demo --layers 7 --out out"))
+    section = README.split("## See it")[1].split("## The columns")[0]
+    commands = re.findall(r"^headscan (.*?)(?: +#.*)?$", section, flags=re.MULTILINE)
+    assert [main(shlex.split(command)) for command in commands] == [0, 0]
+    assert opened == [(tmp_path / "out" / "report.html").as_uri()]
+    scan = hs.load_scan("out")
+    shown = [name for name in re.findall(r"`(scan\.[^`]+)`", section) if "path" not in name]
+    assert len(shown) == 2
+    for expression in shown:
+        assert "<table>" in eval(expression, {"scan": scan})._repr_html_()
+    for drawing in ("spectra(scan)", 'head_map(scan, by="strength")'):
+        assert f"`{drawing}`" in section
+        eval(f"figures.{drawing}", {"figures": figures, "scan": scan}).savefig("figure.png")
+    assert all(
+        (Path(__file__).parents[1] / picture).is_file() for picture in re.findall(r"\]\((docs/[^)]+)\)", section)
+    )
 
 
 def test_every_documented_column_exists_and_the_other_way_round(capsys):

@@ -24,6 +24,7 @@ from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
 from headscan.filtering import merge_dictionaries
+from headscan.ground import Grounding, ground
 from headscan.heads import QKFactors, VOFactors, qk_factors, vo_factors
 from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
@@ -39,6 +40,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 __all__ = [
     "Dictionary",
     "Explanations",
+    "Grounding",
     "HeadscanError",
     "JointMap",
     "Model",
@@ -52,6 +54,7 @@ __all__ = [
     "comp",
     "encode_dictionary",
     "explain_directions",
+    "ground",
     "joint_map",
     "load_dictionary",
     "load_model",

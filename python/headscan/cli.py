@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.commands import doctor, encode, models, scan, vocab
+from headscan.commands import doctor, encode, models, report, scan, vocab
 from headscan.errors import HeadscanError
 
 __all__ = ["main"]
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
-_COMMANDS = (models, encode, vocab, scan, doctor)  # in the order of the help
+_COMMANDS = (models, encode, vocab, scan, report, doctor)  # in the order of use, which is the help's
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,9 +84,13 @@ def _prepare_streams() -> None:
 def _parser() -> argparse.ArgumentParser:
     from headscan import __version__
 
-    parser = _Parser(prog="headscan", description="Explain the attention heads of CLIP models from their weights.")
+    parser = _Parser(
+        prog="headscan",
+        description="Read what every attention head of a CLIP model does, in words.",
+        epilog="headscan COMMAND --help shows a command's options and examples.",
+    )
     parser.add_argument("--version", action="version", version=f"headscan {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands, in the order of use", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)
     return parser

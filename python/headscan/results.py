@@ -15,6 +15,9 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from headscan.ground import Grounding
+    from headscan.notebook import Head
+
 __all__ = ["Scan", "ScanInfo", "load_scan", "make_table"]
 
 _KIND, _FORMAT_VERSION = "headscan-scan", 1
@@ -173,6 +176,23 @@ class Scan:
         ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
         strongest: pd.DataFrame = ordered.head(count)
         return strongest
+
+    def report(self, path: str | Path, *, grounding: Grounding | None = None) -> Path:
+        """Write the scan as one HTML file to browse, and return its path; see `headscan.report.write_report`."""
+        from headscan.report import write_report
+
+        return write_report(self, path, grounding=grounding)
+
+    def head(self, layer: int, head: int) -> Head:
+        """Return one head's explanations, for reading in a notebook; see `headscan.notebook.Head`."""
+        from headscan.notebook import Head
+
+        return Head.of(self, layer=layer, head=head)
+
+    def _repr_html_(self) -> str:
+        from headscan.notebook import scan_html
+
+        return scan_html(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write explanations.parquet and manifest.json into a folder, made if need be, and return its path.

@@ -10,7 +10,7 @@ from headscan.errors import HeadscanError
 
 _EXAMPLES = """\
 examples:
-  headscan encode wordnet --model demo --out wordnet
+  headscan encode demo --model demo --out words
   headscan encode words.parquet --column word --model ViT-L-14 --pretrained laion2b_s32b_b82k --out words
   headscan encode conceptnet:conceptnet-assertions-5.7.0.csv.gz --model demo --out conceptnet
   headscan encode concepts.txt.gz --model demo --template "a photo of a {}" --template "a drawing of a {}" --out two

@@ -10,7 +10,7 @@ from headscan.commands._options import Commands, add_command, at_least, folder
 
 _EXAMPLES = """\
 examples:
-  headscan vocab wordnet --drop "^[0-9]" --similar 0.95 --out fewer
+  headscan vocab words --drop "^[0-9]" --similar 0.95 --out fewer
   headscan vocab wordnet conceptnet --out both
   headscan vocab wordnet --drop-list names.txt --counts counts.tsv --at-least 100 --script latin --out common
 
