@@ -16,8 +16,9 @@ import numpy as np
 from headscan.comp import comp
 from headscan.errors import HeadscanError
 from headscan.evaluate._class_token import head_writes
+from headscan.evaluate.factors import Factor, check_factors, name_factor, presence
 from headscan.heads import select_layers, vo_factors
-from headscan.joint import cosine, joint_map
+from headscan.joint import JointMap, cosine, joint_map
 from headscan.models import check_model
 from headscan.svd import svd_factored
 
@@ -36,28 +37,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "nnomp": {"method": "nnomp"},
     "top_k": {"method": "top_k"},
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """One factor of labelled pictures, and what a dictionary's concepts claim about it.
-
-    Attributes
-    ----------
-    name : str
-        Such as "colour".
-    values : tuple of str
-        Its values, such as "red".
-    pictures : ndarray of int, shape (pictures,)
-        Each picture's value, as its place in `values`; -1 where it has none.
-    concepts : ndarray of bool, shape (concepts, values)
-        The values that each concept allows; no value where the concept says nothing of this factor.
-    """
-
-    name: str
-    values: tuple[str, ...]
-    pictures: NDArray[np.int64]
-    concepts: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +121,9 @@ def interpretability(
     """
     check_model(model)
     chosen = select_layers(layers, count=model.layers)
-    _check(factors, pictures=len(pictures), concepts=len(dictionary), top=top, rank=model.rank)
+    check_factors(factors, pictures=len(pictures), concepts=len(dictionary))
+    if not 1 <= top <= model.rank:
+        raise HeadscanError(f"top must be from 1 to the head rank, {model.rank}, not {top}")
     writes = head_writes(model, pictures, layers=chosen, batch_size=batch_size)  # (n, layers, heads, width)
     vectors, labels = _strongest(model, chosen, top=top)
     rng = np.random.default_rng(seed)
@@ -150,62 +131,23 @@ def interpretability(
     drawn -= drawn.mean(axis=1, keepdims=True)
     sets = {name: (vectors, options) for name, options in METHODS.items()}
     sets["random"] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True), METHODS["comp"])
-    joint = joint_map(model)
-    said = _presence(factors)
     parts = []
     for name, (directions, options) in sets.items():
-        signs = _better_poles(directions, joint, dictionary, k=k)
-        directions = directions * signs[:, None]
-        images = joint.to_joint(directions)
-        codes = comp(images, dictionary.packed, k=k, **options)
-        weights = _dense(codes.indices, codes.coefficients, len(dictionary))
-        driving = np.einsum("nlhw,lhtw->nlht", writes, directions.reshape(*writes.shape[1:3], top, -1))
-        correlations = rank_correlations(driving.reshape(len(writes), -1), said @ weights.T)
+        signs, weights, fidelity = _explained(directions, joint_map(model), dictionary, k=k, options=options)
+        signed = (directions * signs[:, None]).reshape(*writes.shape[1:3], top, model.width)
+        driving = np.einsum("nlhw,lhtw->nlht", writes, signed).reshape(len(writes), -1)
+        correlations = rank_correlations(driving, presence(factors) @ weights.T)
+        own = correlations.diagonal()
         columns = labels | {
             "method": name,
             "pole": np.where(signs > 0, "+", "-"),
-            "joint_fidelity": cosine(images, weights @ dictionary.atoms.astype(np.float64)),
+            "joint_fidelity": fidelity,
             "concepts": [_words(row, dictionary.texts) for row in weights],
+            "predicted": own,
+            "shuffled": (correlations.sum(axis=1) - own) / max(len(own) - 1, 1),
         }
-        columns |= _named(weights, factors, driving.reshape(len(writes), -1))
-        columns["predicted"] = correlations.diagonal()
-        others = len(correlations) - 1
-        columns["shuffled"] = (correlations.sum(axis=1) - correlations.diagonal()) / max(others, 1)
-        parts.append(columns)
+        parts.append(columns | _named(weights, factors, driving))
     return Interpretability(table=_stack(parts), pictures=len(pictures))
-
-
-def name_factor(weights: NDArray[np.float64], factors: Sequence[Factor]) -> list[tuple[str, int, float] | None]:
-    """Return the one factor value that each code names: where most of its weight lies.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (codes, concepts)
-        Coefficients of each code.
-    factors : sequence of Factor
-
-    Returns
-    -------
-    list of (factor's name, place of the value, share of the weight) or None
-        The value that concepts holding more than half of the code's weight allow; where several do, the one
-        with the largest share, then the one that fewest concepts allow. None where there is none.
-    """
-    total = np.maximum(weights.sum(axis=1), 1e-30)
-    found: list[tuple[str, int, float] | None] = [None] * len(weights)
-    best = np.full(len(weights), 0.5)
-    rarest = np.full(len(weights), np.inf)
-    for factor in factors:
-        shares = weights @ factor.concepts / total[:, None]  # (codes, values)
-        common = factor.concepts.sum(axis=0)
-        for place, share in enumerate(shares.T):
-            better = (share > best + 1e-9) | ((share > best - 1e-9) & (share > 0.5) & (common[place] < rarest))
-            for row in np.flatnonzero(better):
-                found[row], best[row], rarest[row] = (
-                    (factor.name, place, float(share[row])),
-                    share[row],
-                    common[place],
-                )
-    return found
 
 
 def rank_correlations(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -226,29 +168,11 @@ def rank_correlations(left: NDArray[np.float64], right: NDArray[np.float64]) -> 
     units = []
     for values in (left, right):
         ranks = pd.DataFrame(values).rank().to_numpy()
-        ranks -= ranks.mean(axis=0)
+        ranks = ranks - ranks.mean(axis=0)
         lengths = np.linalg.norm(ranks, axis=0)
         units.append(np.divide(ranks, lengths, out=np.zeros_like(ranks), where=lengths > 0))
     correlations: NDArray[np.float64] = units[0].T @ units[1]
     return correlations
-
-
-def _check(factors: Sequence[Factor], *, pictures: int, concepts: int, top: int, rank: int) -> None:
-    if not factors:
-        raise HeadscanError("no factors were given: at least one is needed to tell what explanations name")
-    for factor in factors:
-        values = len(factor.values)
-        if factor.pictures.shape != (pictures,) or factor.concepts.shape != (concepts, values):
-            raise HeadscanError(
-                f"factor {factor.name!r} needs a value for each of {pictures} pictures and claims of shape "
-                f"{(concepts, values)}; got {factor.pictures.shape} and {factor.concepts.shape}"
-            )
-        if pictures and not -1 <= factor.pictures.min() <= factor.pictures.max() < values:
-            raise HeadscanError(
-                f"factor {factor.name!r} has {values} values: pictures are labelled -1 to {values - 1}"
-            )
-    if not 1 <= top <= rank:
-        raise HeadscanError(f"top must be from 1 to the head rank, {rank}, not {top}")
 
 
 def _strongest(model: Model, layers: tuple[int, ...], *, top: int) -> tuple[NDArray[np.float64], dict[str, Any]]:
@@ -264,26 +188,21 @@ def _strongest(model: Model, layers: tuple[int, ...], *, top: int) -> tuple[NDAr
     return vectors.reshape(-1, model.width), labels
 
 
-def _better_poles(vectors: NDArray[np.float64], joint: Any, dictionary: Dictionary, *, k: int) -> NDArray[np.float64]:
-    """Return the sign of the pole that COMP says better in joint space, (n,)."""
-    fidelity = []
-    for sign in (1.0, -1.0):
-        images = joint.to_joint(sign * vectors)
-        codes = comp(images, dictionary.packed, k=k, **METHODS["comp"])
+def _explained(
+    vectors: NDArray[np.float64], joint: JointMap, dictionary: Dictionary, *, k: int, options: dict[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return signs (n,) of the poles that COMP says better, and their codes (n, concepts) and fidelity (n,)."""
+    atoms = dictionary.atoms.astype(np.float64)
+
+    def explain(directions: NDArray[np.float64], chosen: dict[str, Any]) -> tuple[Any, Any]:
+        images = joint.to_joint(directions)
+        codes = comp(images, dictionary.packed, k=k, **chosen)
         weights = _dense(codes.indices, codes.coefficients, len(dictionary))
-        fidelity.append(cosine(images, weights @ dictionary.atoms.astype(np.float64)))
-    return np.where(fidelity[0] >= fidelity[1], 1.0, -1.0)
+        return weights, cosine(images, weights @ atoms)
 
-
-def _presence(factors: Sequence[Factor]) -> NDArray[np.float64]:
-    """Return the share of each concept's claims that hold in each picture, (pictures, concepts)."""
-    holds: Any = 0.0
-    claims: Any = 0.0
-    for factor in factors:
-        allowed = np.vstack([factor.concepts.T, np.zeros(len(factor.concepts), bool)])  # the last row is "none"
-        holds = holds + allowed[factor.pictures].astype(np.float64)
-        claims = claims + factor.concepts.any(axis=1)
-    return np.asarray(holds / np.maximum(claims, 1))
+    plus, minus = (explain(sign * vectors, METHODS["comp"])[1] for sign in (1.0, -1.0))
+    signs = np.where(plus >= minus, 1.0, -1.0)
+    return signs, *explain(vectors * signs[:, None], options)
 
 
 def _dense(indices: NDArray[np.int64], coefficients: NDArray[np.float64], concepts: int) -> NDArray[np.float64]:
