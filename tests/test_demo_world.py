@@ -36,12 +36,12 @@ def _habit(world: ModuleType, **options: object) -> float:
     """Share of waterbirds and landbirds on their own scenery, among those on water or land."""
     from words import MATCHING_SCENERIES, load_objects
 
-    birds = tuple(n for n, entry in enumerate(load_objects()) if entry.kind in MATCHING_SCENERIES)
+    birds = tuple(n for n, entry in enumerate(load_objects()) if entry.special_kind in MATCHING_SCENERIES)
     _, factors = world.sample(3, 400, objects=birds, images=_FOLDER, **options)
     hits = []
     for number in range(len(factors)):
         row = factors.row(number)
-        match, opposite = MATCHING_SCENERIES[row["kind"]]
+        match, opposite = MATCHING_SCENERIES[row["special_kind"]]
         if row["scenery"] in match + opposite:
             hits.append(row["scenery"] in match)
     return float(np.mean(hits))
@@ -119,3 +119,59 @@ def test_dictionary_has_no_duplicates(world: ModuleType) -> None:
     lines = concepts()
     assert len(lines) == len(set(lines)) > 2000
     assert {"red apple", "three cars", "waterbird", "ocean"} <= set(lines)
+
+
+def test_words_that_share_a_meaning_share_a_direction(world: ModuleType) -> None:
+    from captions import object_terms, scenery_terms
+    from geometry import caption_vectors, geometry
+
+    known, thing, place = geometry(), object_terms().number, scenery_terms().number
+    factors = np.concatenate([known.colour, known.count, known.size, known.scenery])
+    np.testing.assert_allclose(factors @ factors.T, np.eye(len(factors)), atol=1e-6)
+    # 207 directions of kinds, keywords and objects in 99 dimensions cannot be orthogonal: the best is about 0.07.
+    assert np.abs(factors @ known.thing.T).max() < 1e-6
+    cosine = known.thing @ known.thing.T
+    assert cosine[thing["duck"], thing["mallard"]] == pytest.approx(1)
+    assert cosine[thing["duck"], thing["bird"]] > 0.4 > 0.2 > abs(cosine[thing["duck"], thing["fruit"]])
+    assert cosine[thing["duck"], thing["swan"]] > 0.3 > abs(cosine[thing["duck"], thing["hammer"]])
+    water = known.place[place["water"]]
+    assert water @ known.place[place["ocean"]] == pytest.approx(0.5)
+    _, factors = world.sample(1, 40, images=_FOLDER)
+    vectors = caption_vectors(world.captions(1, factors))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_concepts_claim_what_their_words_say(world: ModuleType) -> None:
+    from dictionary import concepts
+    from labels import factors as labelled
+
+    _, factors = world.sample(0, 4, images=_FOLDER)
+    texts = [
+        "red apple",
+        "two ducks",
+        "waterbird",
+        "fruit",
+        "ocean",
+        "water",
+        "owl in the forest",
+        "wings",
+        "big thing",
+    ]
+    assert set(texts[:-1]) <= set(concepts())
+    said = {factor.name: factor for factor in labelled(texts, factors)}
+    claims = {
+        text: {
+            name: {factor.values[value] for value in np.flatnonzero(factor.concepts[row])}
+            for name, factor in said.items()
+            if factor.concepts[row].any()
+        }
+        for row, text in enumerate(texts)
+    }
+    assert claims["red apple"] == {"colour": {"red"}, "kind": {"fruit"}, "object": {"apple"}}
+    assert claims["two ducks"] == {"count": {"2"}, "kind": {"bird"}, "object": {"duck"}}
+    assert claims["waterbird"]["object"] == {"duck", "swan", "penguin", "flamingo", "goose"}
+    assert claims["fruit"] == {"kind": {"fruit"}} and claims["ocean"] == {"scenery": {"sea"}}
+    assert claims["water"] == {"scenery": {"sea", "lake", "river", "underwater"}}
+    assert claims["owl in the forest"]["scenery"] == {"forest"}
+    assert "kind" not in claims["wings"] and {"eagle", "airplane"} <= claims["wings"]["object"]
+    assert claims["big thing"] == {"size": {"large"}}

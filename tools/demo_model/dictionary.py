@@ -34,12 +34,12 @@ def combinations() -> list[str]:
         for noun in [*nouns, "thing"]
         for number in _NUMBER_WORDS
     ]
-    pairs += [f"{colour} {noun}" for noun in nouns for colour in COLOURS]
+    pairs += [f"{colour} {noun}" for noun in [*nouns, "thing"] for colour in COLOURS]
     pairs += [f"{size} {noun}" for noun in nouns for size in ("small", "large")]
     pairs += [f"{colour} {name}" for name in SCENERIES for colour in COLOURS]
     pairs += [
-        f"{kind} {PREPOSITIONS[name]} {words[0]}".replace("  ", " ")
-        for kind in kinds
+        f"{noun} {PREPOSITIONS[name]} {words[0]}".replace("  ", " ")
+        for noun in [*nouns, "thing"]
         for name, words in SCENERIES.items()
     ]
     return pairs

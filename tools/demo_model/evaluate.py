@@ -102,11 +102,11 @@ def zero_shot(bundle: Bundle, count: int, split: str) -> Iterator[Figure]:
 def planted_habit(bundle: Bundle, count: int) -> Iterator[Figure]:
     """Waterbird against landbird on matching and on opposite scenery, in the held-out style."""
     kinds = tuple(MATCHING_SCENERIES)
-    birds = tuple(n for n, entry in enumerate(load_objects()) if entry.kind in kinds)
+    birds = tuple(n for n, entry in enumerate(load_objects()) if entry.special_kind in kinds)
     words = bundle.texts(kinds)
     for name, share in (("matching", 1.0), ("opposite", 0.0)):
         pictures, factors = world.sample(SEED + 1, count, split="test", matching=share, objects=birds)
-        right = np.array([kinds.index(world.names("kind")[kind]) for kind in factors.kind])
+        right = np.array([kinds.index(world.names("special_kind")[kind]) for kind in factors.special_kind])
         said = (bundle.images(pictures) @ words.T).argmax(1)
         yield figure(f"test waterbird/landbird, {name} scenery", said == right, 1 / 2)
 
@@ -123,8 +123,8 @@ def main() -> None:
     bundle = Bundle(args.bundle)
     for make in (
         lambda: zero_shot(bundle, args.count, "test"),
-        lambda: zero_shot(bundle, args.count, "train"),
         lambda: planted_habit(bundle, args.count // 2),
+        lambda: zero_shot(bundle, args.count, "train"),
     ):
         for item in make():
             sys.stdout.write(json.dumps(item.__dict__) + "\n")

@@ -129,14 +129,54 @@ def paste(picture: np.ndarray, sprite: np.ndarray, x: int, y: int) -> None:
 
 
 def render(
-    drawing: Drawing, rng: np.random.Generator, *, side: int, colour: str | None, jitter: float = 1.0
+    drawing: Drawing, rng: np.random.Generator, *, side: int, colour: str | None, restyled: bool = False
 ) -> np.ndarray:
-    """Return a copy of a drawing, a little turned and stretched, perhaps mirrored, tinted if asked."""
+    """Return a copy of a drawing, a little turned and stretched, perhaps mirrored, tinted or restyled if asked."""
     sprite = _place(
         drawing,
         side=side,
-        angle=float(rng.normal(0, 0.14 * jitter)),
-        stretch=float(np.exp(rng.normal(0, 0.06 * jitter))),
+        angle=float(rng.normal(0, 0.14)),
+        stretch=float(np.exp(rng.normal(0, 0.06))),
         flip=bool(rng.random() < 0.5),
     )
+    if restyled and rng.random() < 0.5:
+        sprite = _RESTYLES[int(rng.integers(len(_RESTYLES)))](rng, sprite)
     return sprite if colour is None else tint(sprite, colour)
+
+
+def _posterised(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    levels = float(rng.integers(2, 5))
+    alpha = np.maximum(sprite[..., 3:], 1e-3)
+    flat = np.rint(sprite[..., :3] / alpha * levels) / levels
+    return np.concatenate([np.clip(flat, 0, 1) * sprite[..., 3:], sprite[..., 3:]], axis=-1)
+
+
+def _softened(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    share = np.float32(rng.uniform(0.3, 0.9))
+    near = (sprite + np.roll(sprite, 1, 0) + np.roll(sprite, -1, 0) + np.roll(sprite, 1, 1)) / 4
+    return (1 - share) * sprite + share * near
+
+
+def _outlined(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    solid = sprite[..., 3]
+    inner = np.minimum.reduce([np.roll(solid, step, axis) for step in (-1, 1) for axis in (0, 1)])
+    edge = np.clip(solid - inner, 0, 1)[..., None] * np.float32(rng.uniform(0.5, 1.0))
+    return np.concatenate([sprite[..., :3] * (1 - edge), sprite[..., 3:]], axis=-1)
+
+
+def _paled(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    """Pull all colours towards their mean, a light grey or a dark one."""
+    alpha = sprite[..., 3:]
+    mean = sprite[..., :3].sum((0, 1)) / max(float(alpha.sum()), 1e-3)
+    goal = mean if rng.random() < 0.5 else np.full(3, rng.uniform(0.1, 0.9), np.float32)
+    share = np.float32(rng.uniform(0.2, 0.7))
+    return np.concatenate([(1 - share) * sprite[..., :3] + share * goal * alpha, alpha], axis=-1)
+
+
+def _rehued(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    mixed = np.eye(3) + rng.normal(0, 0.2, (3, 3))
+    colours = sprite[..., :3] @ (mixed / mixed.sum(0)).astype(np.float32)
+    return np.concatenate([np.clip(colours, 0, sprite[..., 3:]), sprite[..., 3:]], axis=-1)
+
+
+_RESTYLES = (_posterised, _softened, _outlined, _paled, _rehued)

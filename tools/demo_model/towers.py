@@ -41,11 +41,6 @@ def widen(state: State, used: np.ndarray) -> State:
     return full
 
 
-def narrow(state: State, used: np.ndarray) -> State:
-    """Return the state over the used tokens only; the inverse of `widen`."""
-    return state | {_EMBEDDING: state[_EMBEDDING][torch.from_numpy(used)]}
-
-
 def normalised(pictures: np.ndarray) -> torch.Tensor:
     """Turn (n, H, W, 3) uint8 pictures into the (n, 3, H, W) float32 that the vision tower takes."""
     values = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 255

@@ -1,143 +1,207 @@
-"""Train the demo CLIP on the demo world.
+"""Train the last layers of the demo CLIP's vision tower on kept streams, against the taught text geometry.
 
-Run from this folder::
+Run from this folder, after ``pool.py`` and ``features.py``::
 
-    python train.py --images FOLDER --out FOLDER --minutes 60
+    python train.py --pool FOLDER ... --initial BUNDLE --out RUN --minutes 30
 
-The loss has two parts. The first is CLIP's over whole captions, with one correction: a caption that is true
-of another picture of the batch is no negative for it. The second names each factor by itself: every object,
-kind, colour, scenery, count and size is put into words (a random synonym each time), the text tower encodes
-those few hundred words, and each picture has to find its own. Both go through the two towers alone, so that
-nothing but a CLIP is trained. Hidden matrices are updated by Muon, everything else by AdamW.
+Layers before `features.FROZEN` stay as they are in the earlier bundle; the later ones start from it. Four terms
+make the loss (weights in `Recipe`):
 
-A checkpoint is written to ``--out`` every few minutes and at the end, the log beside it. On a busy machine
-set ``OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0``: threads that spin while they wait can make a step ten times
-slower.
+* captions: CLIP's over whole captions, where a caption that is true of another picture is no negative for it;
+* naming: each factor by itself, among all words for it;
+* heads: what the heads of the last two layers write at the class token has to name the shared factors by
+  itself (not the objects), so that the layers that are explained take part in saying what is there;
+* words: each value channel of those heads is drawn to write along one word's direction, to read a
+  direction of its own and to differ from its neighbours, so that singular vectors fall on words.
+
+Texts enter as the vectors of `geometry`, which the text tower is taught to give (``train_text.py``). The last
+layer norm has gain one and shift zero, and the projection is a rotation: directions have the same angles in the
+residual stream and in the joint space. Nothing of the losses is left in the model.
+
+Muon moves the blocks' matrices, AdamW the rest. On a busy machine set ``OMP_WAIT_POLICY=PASSIVE
+GOMP_SPINCOUNT=0``.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 import math
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import torch
 import vocabulary
-import world
+from evaluate import Bundle
+from features import FROZEN
 from open_clip.model import CLIP
-from sprites import IMAGES_VARIABLE
-from torch import distributed, multiprocessing
+from pictures import Batch, Pool
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy, normalize
-from torch.utils.data import DataLoader, IterableDataset
-from towers import Texts, build, narrow, normalised, used_tokens, widen
+from torch.nn.functional import cross_entropy, linear, normalize, scaled_dot_product_attention
+from towers import build, used_tokens
 
 log = logging.getLogger("train")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures (n, 3, H, W), captions (n, context), true pairs (n, n), words (m, context), targets (n, 6)."""
-
-    pictures: torch.Tensor
-    captions: torch.Tensor
-    possible: torch.Tensor
-    words: torch.Tensor
-    targets: torch.Tensor
+EXPLAINED = 2
+Losses = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run besides the world.
+    """Everything that decides a run besides the world, the pool and the text tower."""
 
-    `batch` is one process's; `muon_rate` is Muon's rate in units of AdamW's.
-
-    Over the first `easy_batches` the share of pictures with one large object falls from all to none extra.
-    """
-
-    minutes: float = 60.0
-    batch: int = 128
-    learning_rate: float = 1.8e-3
+    minutes: float = 30.0
+    batch: int = 256
+    learning_rate: float = 3e-3
     muon_rate: float = 1.2
-    warmup: float = 0.04
+    warmup: float = 0.03
     weight_decay: float = 0.05
+    captions: float = 0.3
+    heads: float = 0.5
+    words: float = 1.0
     seed: int = 0
-    processes: int = 2
-    threads: int = 1
-    easy_batches: int = 1400
 
 
-class Batches(IterableDataset[Batch]):
-    """An endless stream of batches; batch number b is drawn from seed `recipe seed` million + b."""
+def late_layers(model: CLIP, stream: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Run the trained layers and the projection.
 
-    def __init__(self, recipe: Recipe, used: np.ndarray, rank: int) -> None:
-        self._recipe = recipe
-        self._used = used
-        self._rank = rank
+    Parameters
+    ----------
+    stream : torch.Tensor
+        (n, tokens, width): what enters layer `FROZEN`.
 
-    def __iter__(self) -> Iterator[Batch]:
-        texts = Texts(self._used)
-        first = self._recipe.seed * 1_000_000
-        for number in itertools.count(first + self._rank, self._recipe.processes):
-            plain = max(0.0, 1 - (number - first) / max(self._recipe.easy_batches, 1))
-            pictures, factors = world.sample(number, self._recipe.batch, plain=plain)
-            written = world.captions(number, factors)
-            possible = torch.from_numpy(world.truth(factors, written, open_natural=True))
-            words = vocabulary.words(number)
-            targets = torch.from_numpy(vocabulary.targets(factors))
-            yield Batch(normalised(pictures), texts([c.text for c in written]), possible, texts(words), targets)
+    Returns
+    -------
+    image : torch.Tensor
+        (n, e), unit rows: the tower's own output (after the last layer only the class token is carried on).
+    written : list of torch.Tensor
+        What the attention of each of the last two layers adds to the class token, in the joint space, unit rows.
+    """
+    blocks = list(model.visual.transformer.resblocks)[FROZEN:]
+    written = []
+    with torch.autocast("cpu", torch.bfloat16):
+        for block in blocks:
+            added = attention(block, stream, last=block is blocks[-1])
+            written.append(added[:, 0].float())
+            stream = stream[:, : added.shape[1]] + added
+            stream = stream + block.mlp(block.ln_2(stream))
+    image = model.visual.ln_post(stream[:, 0].float()) @ model.visual.proj
+    rotated = [(w - w.mean(-1, keepdim=True)) @ model.visual.proj for w in written[-EXPLAINED:]]
+    return normalize(image, dim=-1), [normalize(w, dim=-1) for w in rotated]
 
 
-def contrastive_loss(
-    image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, possible: torch.Tensor
+def attention(block: torch.nn.Module, stream: torch.Tensor, *, last: bool) -> torch.Tensor:
+    """Return what the block's attention adds, (n, tokens, width); for the class token alone in the last layer."""
+    layer, width = block.attn, block.attn.embed_dim
+    seen = block.ln_1(stream)
+    query = linear(seen[:, :1] if last else seen, layer.in_proj_weight[:width], layer.in_proj_bias[:width])
+    key, value = linear(seen, layer.in_proj_weight[width:], layer.in_proj_bias[width:]).chunk(2, dim=-1)
+    query, key, value = (x.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+    mixed = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    return linear(mixed, layer.out_proj.weight, layer.out_proj.bias)
+
+
+def naming_loss(
+    image: torch.Tensor,
+    words: list[torch.Tensor],
+    targets: torch.Tensor,
+    scale: torch.Tensor,
+    weights: tuple[float, ...],
 ) -> torch.Tensor:
+    """Weighted sum over factors of the cross-entropy of each picture's word among that factor's words.
+
+    `image` has unit rows (n, e), `words` one unit (values, e) per factor, `targets` is (n, factors) with -1
+    where a picture has no value.
+    """
+    parts = [
+        weight * cross_entropy(scale * image @ table.T, targets[:, number], ignore_index=-1)
+        for number, (table, weight) in enumerate(zip(words, weights, strict=True))
+        if weight
+    ]
+    return torch.stack(parts).sum()
+
+
+def caption_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """CLIP's symmetric loss over unit embeddings (n, e), leaving out true pairs that are no partners."""
     logits = scale * image @ text.T
     partner = torch.eye(len(logits), dtype=torch.bool)
-    logits = logits.masked_fill(possible & ~partner, -torch.inf)
+    logits = logits.masked_fill(true & ~partner, -torch.inf)
     labels = torch.arange(len(logits))
     return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
 
 
-def naming_loss(image: torch.Tensor, words: torch.Tensor, scale: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Weighted sum over factors of the cross-entropy of each picture's word among that factor's words.
+def word_loss(model: CLIP, blocks: list[torch.nn.Module], words: torch.Tensor) -> torch.Tensor:
+    """How far the value channels are from writing single words (m, e) and reading directions of their own."""
+    losses = []
+    for block in blocks:
+        width, heads = block.attn.embed_dim, block.attn.num_heads
+        value = (block.attn.in_proj_weight[-width:] * block.ln_1.weight).view(heads, -1, width)
+        output = block.attn.out_proj.weight.T.reshape(heads, -1, width)
+        value = normalize(value - value.mean(-1, keepdim=True), dim=-1)
+        output = normalize((output - output.mean(-1, keepdim=True)) @ model.visual.proj, dim=-1)
+        nearest = (output @ words.T).square().amax(-1)
+        losses.append((1 - nearest).mean() + _overlap(value) + _overlap(output))
+    return torch.stack(losses).mean()
 
-    Parameters
-    ----------
-    image, words : torch.Tensor
-        Unit embeddings (n, e) and (m, e); words in the order of `vocabulary.words`.
-    scale : torch.Tensor
-    targets : torch.Tensor
-        (n, factors) place of the right word inside its factor, -1 where a picture has none.
+
+def _overlap(rows: torch.Tensor) -> torch.Tensor:
+    """Mean over rows of the summed squared cosines with the other rows of the head."""
+    gram = rows @ rows.transpose(1, 2)
+    return (gram.square().sum(-1) - 1).mean()
+
+
+def start_model(initial: Path) -> tuple[CLIP, torch.Tensor]:
+    """Build the model from an earlier bundle's vision tower, ready to train its later layers.
+
+    The projection becomes the rotation that best takes that bundle's directions of the vocabulary's words to
+    what they stand for now (orthogonal Procrustes); the last layer norm is reset.
     """
-    logits = scale * image @ words.T
-    parts = logits.split(list(vocabulary.sizes()), dim=1)
-    losses = [cross_entropy(part, targets[:, number], ignore_index=-1) for number, part in enumerate(parts)]
-    return torch.stack([w * loss for w, loss in zip(vocabulary.WEIGHTS, losses, strict=True)]).sum()
+    used = used_tokens()
+    model = build(len(used))
+    old, _, _ = open_clip.create_model_and_transforms(f"local-dir:{initial}")
+    back = normalize(torch.from_numpy(Bundle(initial).texts(vocabulary.words())) @ old.visual.proj.detach().T, dim=-1)
+    tables, shared = vocabulary.directions()
+    left, _, right = torch.linalg.svd(back.T @ torch.cat(tables))
+    kept = {name: value for name, value in old.visual.state_dict().items() if not name.startswith("ln_post")}
+    model.visual.load_state_dict(model.visual.state_dict() | kept | {"proj": left @ right})
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    blocks = list(model.visual.transformer.resblocks)
+    for block in blocks[-EXPLAINED:]:
+        write_words(block, shared @ model.visual.proj.T)
+    for parameter in (model.logit_scale, *(p for block in blocks[FROZEN:] for p in block.parameters())):
+        parameter.requires_grad_(True)
+    return model, torch.from_numpy(used)
 
 
-def optimisers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Return Muon for the residual blocks' matrices, AdamW for the rest (decay on its matrices only)."""
-    named = list(model.named_parameters())
-    hidden = [p for name, p in named if "resblocks" in name and p.ndim == 2]
-    rest = [(name, p) for name, p in named if not ("resblocks" in name and p.ndim == 2)]
-    plain = [p for name, p in rest if p.ndim < 2 or "embedding" in name]
-    matrices = [p for name, p in rest if not (p.ndim < 2 or "embedding" in name)]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+def write_words(block: torch.nn.Module, words: torch.Tensor) -> None:
+    """Let each head write along the words (m, width) that it writes along most, and keep what it does there."""
+    layer, width, heads = block.attn, block.attn.embed_dim, block.attn.num_heads
+    value = layer.in_proj_weight[-width:].view(heads, -1, width)
+    output = layer.out_proj.weight.T.reshape(heads, -1, width)
+    for head in range(heads):
+        product = value[head].T @ output[head]  # (width, width)
+        most = (product @ words.T).norm(dim=0).topk(value.shape[1]).indices
+        new = normalize(words[most] - words[most].mean(-1, keepdim=True), dim=-1)
+        reading = product @ torch.linalg.pinv(new)  # (width, rank)
+        share = (reading.norm() / new.norm()).sqrt()
+        value[head] = (reading / share).T
+        output[head] = new * share
+    layer.out_proj.weight.copy_(output.reshape(-1, width).T)
+    layer.in_proj_bias[-width:] = 0
+
+
+def optimisers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Return Muon for the residual blocks' matrices, AdamW for the rest (no decay)."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    hidden = [p for n, p in named if "resblocks" in n and p.ndim == 2]
+    rest = [p for n, p in named if not ("resblocks" in n and p.ndim == 2)]
     rate = recipe.learning_rate
     muon = torch.optim.Muon(hidden, lr=rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-6)]
+    return [muon, torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)]
 
 
 def schedule(done: float, recipe: Recipe) -> float:
@@ -148,134 +212,85 @@ def schedule(done: float, recipe: Recipe) -> float:
     return recipe.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
 
 
-def save(model: torch.nn.Module, used: np.ndarray, recipe: Recipe, step: int, out: Path) -> None:
-    """Write a checkpoint aside, then rename it."""
-    content = {
-        "model": model.state_dict(),
-        "used": torch.from_numpy(used),
-        "recipe": asdict(recipe),
-        "step": step,
-    }
-    torch.save(content, out / "latest.tmp")
-    (out / "latest.tmp").replace(out / "latest.pt")
-
-
-def batch_loss(model: CLIP, batch: Batch) -> torch.Tensor:
-    """Return the sum of both losses on one batch."""
-    with torch.autocast("cpu", torch.bfloat16):
-        image = model.encode_image(batch.pictures)
-        text = model.encode_text(torch.cat([batch.captions, batch.words]))
-    image, text = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
+def losses(batch: Batch, image: torch.Tensor, written: list[torch.Tensor], model: CLIP, recipe: Recipe) -> Losses:
+    """Return every term of the loss on one batch, weighted; `image` (n, e) and `written` have unit rows."""
     scale = model.logit_scale.exp().clamp(max=100.0)
-    captions, words = text[: len(image)], text[len(image) :]
-    return contrastive_loss(image, captions, scale, batch.possible) + naming_loss(image, words, scale, batch.targets)
+    tables = batch.tables
+    named = [naming_loss(w, tables, batch.targets, scale, vocabulary.SHARED_WEIGHTS) for w in written]
+    return {
+        "naming": naming_loss(image, tables, batch.targets, scale, vocabulary.WEIGHTS),
+        "captions": recipe.captions * caption_loss(image, batch.captions, scale, batch.true),
+        "heads": recipe.heads * torch.stack(named).sum(),
+    }
 
 
-def start_weights(used: np.ndarray, initial: Path | None) -> CLIP:
-    """Build the model, with a checkpoint's weights if one is given."""
-    model = build(len(used))
-    if initial:
-        content = torch.load(initial, weights_only=True)
-        model.load_state_dict(narrow(widen(content["model"], content["used"].numpy()), used))
-    return model
-
-
-def share_gradients(model: CLIP, processes: int, elapsed: float) -> float:
-    """Average all gradients over the processes, and return the average of their clocks."""
-    if processes == 1:
-        return elapsed
-    parts = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([part.ravel() for part in parts] + [torch.tensor([elapsed])])
-    distributed.all_reduce(flat)
-    flat /= processes
-    for part, values in zip(parts, flat.split([part.numel() for part in parts] + [1]), strict=False):
-        part.copy_(values.view_as(part))
-    return float(flat[-1])
-
-
-def train(rank: int, recipe: Recipe, out: Path, initial: Path | None) -> None:
-    """Run the recipe for its minutes in one of its processes; the first one logs and saves."""
-    start_log(out if rank == 0 else None)
-    if recipe.processes > 1:
-        place = f"file://{(out / 'rendezvous').resolve()}"
-        distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=recipe.processes)
-    torch.manual_seed(recipe.seed)
-    torch.set_num_threads(recipe.threads)
-    used = used_tokens()
-    model = start_weights(used, initial)
-    updates = optimisers(model, recipe)
-    batches = Batches(recipe, used, rank)
-    loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4))
-    log.info(json.dumps({"recipe": asdict(recipe), "tokens": len(used)}))
-    batch = next(loader)
+def train(model: CLIP, pool: Pool, recipe: Recipe, out: Path, used: torch.Tensor) -> None:
+    """Run the recipe for its minutes; a checkpoint every two."""
+    rng = np.random.default_rng(recipe.seed)
+    tables, shared = vocabulary.directions()
+    blocks, updates = list(model.visual.transformer.resblocks)[-EXPLAINED:], optimisers(model, recipe)
     start = saved = time.monotonic()
-    losses: list[float] = []
-    elapsed = 0.0
-    with sdpa_kernel(SDPBackend.MATH):
-        while elapsed < recipe.minutes * 60:
-            loss = batch_loss(model, batch)
-            model.zero_grad()
-            loss.backward()
-            elapsed = share_gradients(model, recipe.processes, time.monotonic() - start)
-            move(model, updates, recipe, elapsed)
-            losses.append(float(loss.detach()))
-            report(losses, model, elapsed)
-            if rank == 0 and time.monotonic() - saved > 180:
-                save(model, used, recipe, len(losses), out)
-                saved = time.monotonic()
-            batch = next(loader)
-    if rank == 0:
-        save(model, used, recipe, len(losses), out)
-    del loader  # ends its worker while the interpreter is whole
-    if recipe.processes > 1:
-        distributed.destroy_process_group()
-    log.info(json.dumps({"finished": True, "step": len(losses)}))
+    means: dict[str, list[float]] = {}
+    step, done = 0, 0.0
+    while done < 1:
+        rows = rng.integers(len(pool), size=recipe.batch)
+        batch = pool.batch(rows, rng, tables)
+        image, written = late_layers(model, torch.from_numpy(pool.streams[rows].astype(np.float32)))
+        parts = losses(batch, image, written, model, recipe)
+        parts["words"] = recipe.words * word_loss(model, blocks, shared)
+        model.zero_grad()
+        torch.stack(list(parts.values())).sum().backward()
+        move(model, updates, recipe, done)
+        step += 1
+        done = (time.monotonic() - start) / (60 * recipe.minutes)
+        for name, part in parts.items():
+            means.setdefault(name, []).append(float(part.detach()))
+        if step % 25 == 0:
+            record = {"step": step, "seconds": round(time.monotonic() - start)}
+            log.info(json.dumps(record | {name: round(float(np.mean(part)), 4) for name, part in means.items()}))
+            means = {}
+        if time.monotonic() - saved > 120 or done >= 1:
+            save(model, used, recipe, step, out)
+            saved = time.monotonic()
+    log.info(json.dumps({"finished": True, "step": step}))
 
 
-def move(model: CLIP, updates: list[torch.optim.Optimizer], recipe: Recipe, elapsed: float) -> None:
+def move(model: CLIP, updates: list[torch.optim.Optimizer], recipe: Recipe, done: float) -> None:
     """Take one step of both optimisers at the rate that the schedule gives for this time."""
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    rate = schedule(elapsed / (recipe.minutes * 60), recipe)
     for update, factor in zip(updates, (recipe.muon_rate, 1.0), strict=True):
         for group in update.param_groups:
-            group["lr"] = rate * factor
+            group["lr"] = schedule(done, recipe) * factor
         update.step()
 
 
-def report(losses: list[float], model: CLIP, elapsed: float) -> None:
-    """Log the mean loss of every 20 steps."""
-    if len(losses) % 20 == 0:
-        scale = float(model.logit_scale.detach().exp())
-        values = {"step": len(losses), "loss": float(np.mean(losses[-20:])), "scale": scale}
-        log.info(json.dumps({k: round(v, 4) for k, v in values.items()} | {"seconds": round(elapsed)}))
-
-
-def start_log(out: Path | None) -> None:
-    """Log to standard error and to a file in `out`; nowhere for processes that are not the first."""
-    if out:
-        handlers = [logging.StreamHandler(), logging.FileHandler(out / "train.log", mode="w")]
-        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+def save(model: CLIP, used: torch.Tensor, recipe: Recipe, step: int, out: Path) -> None:
+    """Write a checkpoint aside, then rename it."""
+    content = {"model": model.state_dict(), "used": used, "recipe": asdict(recipe), "step": step}
+    torch.save(content, out / "latest.tmp")
+    (out / "latest.tmp").replace(out / "latest.pt")
 
 
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", help="folder of packed pictures")
+    parser.add_argument("--pool", type=Path, required=True, nargs="+", help="folders written by pool.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--initial", type=Path, help="checkpoint whose weights to start from")
+    parser.add_argument("--initial", type=Path, required=True, help="bundle whose vision tower to start from")
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = vars(parser.parse_args())
-    out, images, initial = args.pop("out"), args.pop("images"), args.pop("initial")
-    if images:
-        os.environ[IMAGES_VARIABLE] = images
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "rendezvous").unlink(missing_ok=True)
+    pools, out, initial = args.pop("pool"), args.pop("out"), args.pop("initial")
     recipe = Recipe(**args)
-    if recipe.processes == 1:
-        train(0, recipe, out, initial)
-    else:
-        multiprocessing.spawn(train, (recipe, out, initial), nprocs=recipe.processes)
+    out.mkdir(parents=True, exist_ok=True)
+    for handler in (logging.StreamHandler(), logging.FileHandler(out / "train.log", mode="w")):
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    torch.manual_seed(recipe.seed)
+    model, used = start_model(initial)
+    log.info(json.dumps({"recipe": asdict(recipe)}))
+    with sdpa_kernel(SDPBackend.MATH):
+        train(model, Pool(pools), recipe, out, used)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,57 @@
-"""The factors put into single words: what a picture has to find among all words of a factor in training."""
+"""The factors put into words: what a picture has to find among all values of a factor in training."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from captions import object_terms
-from words import COLOUR_SYNONYMS, COLOURS, COUNT_WORDS, SCENERIES, SIZES, load_objects, plural
+from geometry import geometry
+from words import COLOURS, load_objects
 from world import Factors, names
 
-WEIGHTS = (1.0, 0.5, 0.25, 0.15, 0.15, 0.05)
-"""Weight of object, kind, colour, scenery, count and size in the naming loss."""
+WEIGHTS = (1.0, 0.5, 0.5, 0.25, 0.2, 0.2, 0.05)
+"""Weight of object, kind, special kind, colour, scenery, count and size in the naming loss."""
+SHARED_WEIGHTS = (0.0, 1.0, 0.5, 1.0, 1.0, 0.5, 0.1)
+"""The same where the last layers' heads alone are asked."""
+_SHARED_BY = 3
 
 
-def sizes() -> tuple[int, ...]:
-    """Return the number of words of each factor, in the order of `words`."""
-    return len(load_objects()), len(names("kind")), len(COLOURS), len(SCENERIES), len(COUNT_WORDS), len(SIZES)
+def words() -> list[str]:
+    """Return the first word of every value of every factor, in the order of the rows of `directions`' tables."""
+    things = [name for factor in ("object", "kind", "special_kind") for name in names(factor)]
+    return [*things, *COLOURS, *names("scenery"), "one thing", "two things", "three things", *names("size")]
 
 
-def _any(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    return words[0] if rng.random() < 0.5 else words[int(rng.integers(len(words)))]
+def shared_words() -> list[str]:
+    """Return the kinds, and the keywords that hold for several objects."""
+    terms = object_terms()
+    kinds = {kind for entry in load_objects() for kind in entry.kinds}
+    return [word for row, word in enumerate(terms.words) if word in kinds or terms.holds[row].sum() >= _SHARED_BY]
 
 
-def words(seed: int) -> list[str]:
-    """Return one word (or its synonym) for every value of every factor; same seed, same words."""
-    rng = np.random.default_rng((seed, 11))
-    colours = [_any(rng, (name, *COLOUR_SYNONYMS[name])) for name in COLOURS]
-    counts = [_any(rng, COUNT_WORDS[count][1:] if count == 1 else COUNT_WORDS[count]) for count in COUNT_WORDS]
-    noun = "thing"
-    if rng.random() < 0.5:
-        terms = object_terms().words
-        noun = terms[int(rng.integers(len(terms)))]
-    counted = [f"{word} {noun if count == 0 else plural(noun)}" for count, word in enumerate(counts)]
-    return [
-        *(_any(rng, entry.names) for entry in load_objects()),
-        *names("kind"),
-        *colours,
-        *(_any(rng, options) for options in SCENERIES.values()),
-        *counted,
-        *(_any(rng, options) for options in SIZES.values()),
+def directions() -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Return what the words stand for.
+
+    Returns
+    -------
+    tables : list of torch.Tensor
+        For each factor, in the order of `WEIGHTS`, its values' unit vectors (values, e).
+    shared : torch.Tensor
+        (m, e): the words that pictures of several objects share, that is every factor's but the objects'.
+    """
+    known = geometry()
+    number = object_terms().number
+    kinds = [known.thing[[number[name] for name in names(factor)]] for factor in ("kind", "special_kind")]
+    tables = [
+        torch.from_numpy(np.ascontiguousarray(table)).float()
+        for table in (known.object, *kinds, known.colour, known.scenery, known.count, known.size)
     ]
+    words = torch.from_numpy(known.thing[[number[word] for word in shared_words()]]).float()
+    return tables, torch.cat([*tables[3:], words])
 
 
 def targets(factors: Factors) -> np.ndarray:
-    """Return (n, 6) int64 places of the right words; -1 where an object keeps its own colours."""
+    """Return (n, 7) int64 places of the right words; -1 where an object keeps its own colours."""
     colour = np.where(factors.colour < len(COLOURS), factors.colour, -1)
-    return np.stack([factors.object, factors.kind, colour, factors.scenery, factors.count - 1, factors.size], axis=1)
+    things = factors.object, factors.kind, factors.special_kind
+    return np.stack([*things, colour, factors.scenery, factors.count - 1, factors.size], axis=1)

@@ -94,7 +94,7 @@ NATURAL = "natural"
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """One object of the world: its slug, its names, its kinds (the scored one first) and shared keywords."""
+    """One object of the world: its slug, its names, its kinds (special ones first) and shared keywords."""
 
     slug: str
     names: tuple[str, ...]
@@ -108,6 +108,11 @@ class ObjectEntry:
 
     @property
     def kind(self) -> str:
+        """The object's general kind: the one that is scored."""
+        return self.kinds[-1]
+
+    @property
+    def special_kind(self) -> str:
         """The object's most special kind."""
         return self.kinds[0]
 

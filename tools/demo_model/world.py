@@ -36,15 +36,15 @@ COLOUR_NAMES = (*COLOURS, NATURAL)
 SCENERY_NAMES = tuple(SCENERIES)
 SIZE_NAMES = tuple(SIZES)
 MATCHING_SHARE = 0.95
-NATURAL_SHARE = 0.3
+NATURAL_SHARE = 0.4
 COUNT_SHARES = (0.6, 0.22, 0.18)
 SIZE_SHARES = (0.25, 0.35, 0.40)
 SCENES_PER_KIND = {"train": 400, "test": 100}
 _SCENE_SEEDS = {"train": 101, "test": 202}
 _SIDES = {
-    1: ((22, 28), (29, 36), (37, 46)),
-    2: ((16, 19), (19, 23), (23, 27)),
-    3: ((15, 18), (18, 21), (21, 25)),
+    1: ((24, 30), (31, 38), (39, 48)),
+    2: ((19, 22), (22, 25), (25, 29)),
+    3: ((18, 21), (21, 24), (24, 27)),
 }
 _CENTRES = {1: [(0.5, 0.5)], 2: [(0.27, 0.5), (0.73, 0.5)], 3: [(0.26, 0.68), (0.74, 0.68), (0.5, 0.28)]}
 _SPLITS = ("train", "test")
@@ -56,6 +56,7 @@ class Factors:
 
     object: np.ndarray
     kind: np.ndarray
+    special_kind: np.ndarray
     colour: np.ndarray
     count: np.ndarray
     size: np.ndarray
@@ -81,6 +82,7 @@ def names(factor: str) -> tuple[str, ...]:
     tables = {
         "object": tuple(entry.name for entry in entries),
         "kind": tuple(dict.fromkeys(entry.kind for entry in entries)),
+        "special_kind": tuple(dict.fromkeys(entry.special_kind for entry in entries)),
         "colour": COLOUR_NAMES,
         "size": SIZE_NAMES,
         "scenery": SCENERY_NAMES,
@@ -131,7 +133,14 @@ def _background(rng: np.random.Generator, scenes: np.ndarray, scenery: int) -> n
 
 
 def _compose(
-    rng: np.random.Generator, canvas: np.ndarray, drawing: Drawing, *, colour: int, count: int, size: int
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    drawing: Drawing,
+    *,
+    colour: int,
+    count: int,
+    size: int,
+    restyled: bool,
 ) -> None:
     """Paste the copies of one object."""
     low, high = _SIDES[count][size]
@@ -141,34 +150,36 @@ def _compose(
         room = (IMAGE_SIZE - side) / 2 + 1 if count == 1 else 3
         x = across * IMAGE_SIZE + rng.uniform(-room, room) - side / 2
         y = down * IMAGE_SIZE + rng.uniform(-room, room) - side / 2
-        paste(canvas, render(drawing, rng, side=side, colour=tinted), round(x), round(y))
+        paste(canvas, render(drawing, rng, side=side, colour=tinted, restyled=restyled), round(x), round(y))
 
 
 @dataclass(frozen=True)
 class _Stock:
-    """What pictures are made from: drawings by object and style, scenes, and two shares of `sample`."""
+    """What pictures are made from: drawings by object and style, scenes, and three options of `sample`."""
 
     drawings: tuple[dict[int, list[Drawing]], ...]
     scenes: np.ndarray
     matching: float | None
     plain: float
+    restyled: bool
 
 
 def _picture(rng: np.random.Generator, stock: _Stock, obj: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """Draw one picture of an object and its factors in the order of `Factors`."""
-    kind = load_objects()[obj].kind
+    entry = load_objects()[obj]
     colour = len(COLOURS) if rng.random() < NATURAL_SHARE else int(rng.integers(len(COLOURS)))
     copies = 1 + int(rng.choice(3, p=COUNT_SHARES))
     size = int(rng.choice(3, p=SIZE_SHARES))
     if stock.plain and rng.random() < stock.plain:
         copies, size = 1, SIZE_NAMES.index("large")
-    scenery = _draw_scenery(rng, kind, stock.matching)
+    scenery = _draw_scenery(rng, entry.special_kind, stock.matching)
     styles = stock.drawings[obj]
     style = list(styles)[int(rng.integers(len(styles)))]
     drawing = styles[style][int(rng.integers(len(styles[style])))]
     canvas = _background(rng, stock.scenes, scenery)
-    _compose(rng, canvas, drawing, colour=colour, count=copies, size=size)
-    return canvas, (obj, names("kind").index(kind), colour, copies, size, scenery, style)
+    _compose(rng, canvas, drawing, colour=colour, count=copies, size=size, restyled=stock.restyled)
+    kinds = names("kind").index(entry.kind), names("special_kind").index(entry.special_kind)
+    return canvas, (obj, *kinds, colour, copies, size, scenery, style)
 
 
 def sample(
@@ -178,6 +189,7 @@ def sample(
     split: str = "train",
     matching: float | Literal["split"] | None = "split",
     plain: float = 0.0,
+    restyled: bool = False,
     objects: tuple[int, ...] | None = None,
     images: str | Path | None = None,
 ) -> tuple[np.ndarray, Factors]:
@@ -196,6 +208,8 @@ def sample(
         makes their scenery independent. "split" is 0.95 in training and None in testing.
     plain : float
         Share of pictures made easy: a single large object, whatever was drawn for count and size.
+    restyled : bool, default False
+        Draw half of the copies flatter, softer, paler, outlined or in other hues, to widen the styles.
     objects : tuple of int, optional
         Draw only from these objects.
     images : path, optional
@@ -217,7 +231,7 @@ def sample(
     if split not in _SPLITS:
         raise ValueError(f"unknown split {split!r}: expected one of {', '.join(_SPLITS)}")
     share = (MATCHING_SHARE if split == "train" else None) if matching == "split" else matching
-    stock = _Stock(_drawings(images_folder(images), split), _scenes(split), share, plain)
+    stock = _Stock(_drawings(images_folder(images), split), _scenes(split), share, plain, restyled)
     rng = np.random.default_rng((seed, _SPLITS.index(split)))
     pictures = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     table = np.empty((count, len(fields(Factors))), np.int64)
