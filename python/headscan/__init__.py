@@ -28,6 +28,7 @@ from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
 from headscan.pack import PackedAtoms, load_packed, pack
 from headscan.scan import Scan, load_scan, scan
+from headscan.significance import NullFidelity, null_fidelity, p_values, q_values
 from headscan.svd import RandomizedSVD, randomized_svd, svd_factored
 
 try:
@@ -41,6 +42,7 @@ __all__ = [
     "HeadscanError",
     "JointMap",
     "Model",
+    "NullFidelity",
     "PackedAtoms",
     "RandomizedSVD",
     "Scan",
@@ -54,7 +56,10 @@ __all__ = [
     "load_model",
     "load_packed",
     "load_scan",
+    "null_fidelity",
+    "p_values",
     "pack",
+    "q_values",
     "randomized_svd",
     "scan",
     "svd_factored",
