@@ -11,6 +11,7 @@ import numpy as np
 
 from headscan import _files
 from headscan.errors import HeadscanError
+from headscan.find import find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,6 +180,8 @@ class Scan:
             if wanted is not None:
                 rows = rows[rows[name] == wanted]
         return rows
+
+    find = find
 
     def save(self, folder: str | Path) -> Path:
         """Write explanations.parquet and manifest.json into a folder, made if need be, and return its path.
