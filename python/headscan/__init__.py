@@ -20,7 +20,9 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from headscan.comp import SparseCodes, comp
+from headscan.contributions import Contributions, contributions
 from headscan.dictionary import Dictionary, load_dictionary
+from headscan.embedding import EmbeddingExplanation, explain, preprocess, written_in_words
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
 from headscan.heads import VOFactors, vo_factors
@@ -37,7 +39,9 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Contributions",
     "Dictionary",
+    "EmbeddingExplanation",
     "Explanations",
     "HeadscanError",
     "JointMap",
@@ -50,6 +54,8 @@ __all__ = [
     "VOFactors",
     "__version__",
     "comp",
+    "contributions",
+    "explain",
     "explain_directions",
     "joint_map",
     "load_dictionary",
@@ -59,9 +65,11 @@ __all__ = [
     "null_fidelity",
     "p_values",
     "pack",
+    "preprocess",
     "q_values",
     "randomized_svd",
     "scan",
     "svd_factored",
     "vo_factors",
+    "written_in_words",
 ]
