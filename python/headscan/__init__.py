@@ -19,7 +19,10 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
+from headscan.adapters import Adapter, load_adapter
 from headscan.comp import SparseCodes, comp
+from headscan.compare import compare
+from headscan.comparison import Comparison
 from headscan.contributions import Contributions, contributions
 from headscan.dictionary import Dictionary, load_dictionary
 from headscan.embedding import EmbeddingExplanation, explain, preprocess, written_in_words
@@ -39,6 +42,8 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Adapter",
+    "Comparison",
     "Contributions",
     "Dictionary",
     "EmbeddingExplanation",
@@ -54,10 +59,12 @@ __all__ = [
     "VOFactors",
     "__version__",
     "comp",
+    "compare",
     "contributions",
     "explain",
     "explain_directions",
     "joint_map",
+    "load_adapter",
     "load_dictionary",
     "load_model",
     "load_packed",

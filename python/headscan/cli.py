@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.commands import doctor, explain, find, scan
+from headscan.commands import compare, doctor, explain, find, scan
 from headscan.errors import HeadscanError
 
 __all__ = ["main"]
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
-_COMMANDS = (scan, find, explain, doctor)  # in the order of the help
+_COMMANDS = (scan, find, explain, compare, doctor)  # in the order of the help
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from headscan.dictionary import Dictionary
     from headscan.models import Model
     from headscan.results import Scan
 
-__all__ = ["one_line", "plain", "print_strongest", "print_table", "progress_bar", "summary"]
+__all__ = ["one_line", "plain", "print_rows", "print_strongest", "print_table", "progress_bar", "summary"]
 
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
 _LEAST_WIDTH, _LEAST_PIPE_WIDTH = 60, 100  # however small COLUMNS is: below, no room is left for the concepts
@@ -128,6 +129,20 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
         numbers = (f"{row['sigma']:.3f}", f"{row['fidelity']:.3f}")
         table.add_row(*map(Text, (*labels, *numbers)), _concepts(row, k=scan.info.k))
     print_table(table, file=file)
+
+
+def print_rows(rows: pd.DataFrame, *, title: str) -> None:
+    """Print a data frame: numbers to three digits, texts made harmless, long ones folded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for name in rows.columns:
+        table.add_column(name, overflow="fold", no_wrap=name not in ("matched", "concept", "concepts"))
+    for row in rows.itertuples(index=False):
+        cells = (f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in row)
+        table.add_row(*map(Text, cells))
+    print_table(table)
 
 
 def print_table(table: Table, *, file: Any = None) -> None:

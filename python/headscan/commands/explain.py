@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headscan.commands._options import Commands, add_command, at_least, concept_list, limit_threads
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _EXAMPLES = """\
 examples:
@@ -53,6 +49,7 @@ def _run(options: argparse.Namespace) -> None:
     from headscan.dictionary import load_dictionary
     from headscan.embedding import explain, written_in_words
     from headscan.models import load_model
+    from headscan.terminal import print_rows
 
     limit_threads(options.threads)
     model = load_model(options.model, pretrained=options.pretrained, image_mean=options.image_mean)
@@ -60,29 +57,14 @@ def _run(options: argparse.Namespace) -> None:
     dictionary = load_dictionary(name, model=model, at_least=options.k)
     code = {"k": options.k, "coherence": options.coherence, "threads": options.threads}
     said = explain(model, dictionary, image=options.image, text=options.text, vector=options.vector, **code)
-    _print(said.table(), f"The {said.kind} in {len(said.table())} concepts: fidelity {said.fidelity:.3f}")
+    print_rows(said.table(), title=f"The {said.kind} in {len(said.table())} concepts: fidelity {said.fidelity:.3f}")
     if said.contributions is not None and options.show:
         parts = said.contributions.table()
         shares = parts.groupby("part")["share"].sum().sort_values(ascending=False)
         whole = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
         sys.stdout.write(f"\nShares of the embedding by what wrote it: {whole}\n\n")
         rows = written_in_words(said.contributions, model, dictionary, count=options.show, **code)
-        _print(
+        print_rows(
             rows[["layer", "head", "index", "pole", "share", "fidelity", "concepts"]],
-            "The directions that wrote most of it",
+            title="The directions that wrote most of it",
         )
-
-
-def _print(rows: pd.DataFrame, title: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from headscan.terminal import plain, print_table
-
-    table = Table(title=title, title_justify="left")
-    for name in rows.columns:
-        table.add_column(name, overflow="fold", no_wrap=name != "concepts")
-    for row in rows.itertuples(index=False):
-        cells = (f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in row)
-        table.add_row(*map(Text, cells))
-    print_table(table)

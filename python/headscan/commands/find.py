@@ -43,12 +43,9 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from headscan.heads import select_layers
     from headscan.results import load_scan
-    from headscan.terminal import plain, print_table
+    from headscan.terminal import plain, print_rows
 
     scan = load_scan(options.scan)
     chosen = select_layers(options.layers, count=max(scan.info.layers) + 1)
@@ -57,15 +54,9 @@ def _run(options: argparse.Namespace) -> None:
         options.text, model=model, count=options.count, layers=chosen, side=options.side, pole=options.pole
     )
     how = "words" if model is None else "meaning"
-    table = Table(title=f"The directions nearest to {plain(options.text)!r} by {how}", title_justify="left")
-    for name in ("layer", "head", "index", "side", "pole", "sigma", "score", "matched", "concepts"):
-        table.add_column(name, overflow="fold", no_wrap=name not in ("matched", "concepts"))
-    for row in found.to_dict("records"):
-        place = (str(row["layer"]), str(row["head"]), str(row["index"]), row["side"], row["pole"])
-        numbers = (f"{row['sigma']:.3f}", f"{row['score']:.3f}")
-        table.add_row(*map(Text, (*place, *numbers, plain(row["matched"]), plain(row["concepts"]))))
     if len(found):
-        print_table(table)
+        columns = ["layer", "head", "index", "side", "pole", "sigma", "score", "matched", "concepts"]
+        print_rows(found[columns], title=f"The directions nearest to {plain(options.text)!r} by {how}")
     else:
         sys.stdout.write(f"no direction is about {plain(options.text)!r} by {how}\n")
 
