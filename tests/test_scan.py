@@ -218,6 +218,18 @@ def test_directions_of_any_origin_can_be_explained(model, dictionary):
     assert ((found.fidelity >= -1) & (found.fidelity <= 1)).all()
 
 
+def test_other_pursuits_explain_directions_too(model, dictionary):
+    vectors = np.random.default_rng(0).standard_normal((5, 32))
+    joint = hs.joint_map(model)
+    by = {name: hs.explain_directions(vectors, dictionary, joint=joint, method=name) for name in ("nnomp", "top_k")}
+    without = hs.explain_directions(vectors, dictionary, joint=joint, coherence=0.0)
+    np.testing.assert_array_equal(by["nnomp"].indices, without.indices)
+    scores = joint.to_joint(vectors) @ dictionary.atoms.T
+    np.testing.assert_array_equal(by["top_k"].indices, np.argsort(-scores, axis=1)[:, :5])
+    with pytest.raises(hs.HeadscanError, match="method must be one of comp, nnomp, top_k, not 'omp'"):
+        hs.explain_directions(vectors, dictionary, joint=joint, method="omp")
+
+
 def test_a_direction_made_of_concepts_is_rebuilt(model, dictionary):
     joint = hs.joint_map(model)
     image = dictionary.atoms[[3]].astype(float)

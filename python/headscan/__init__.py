@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from headscan.adapters import Adapter, load_adapter
+from headscan.coherence import code_coherence, concept_coherence, encode_sentences
 from headscan.comp import SparseCodes, comp
 from headscan.compare import compare
 from headscan.comparison import Comparison
@@ -58,9 +59,12 @@ __all__ = [
     "SparseCodes",
     "VOFactors",
     "__version__",
+    "code_coherence",
     "comp",
     "compare",
+    "concept_coherence",
     "contributions",
+    "encode_sentences",
     "explain",
     "explain_directions",
     "joint_map",

@@ -77,7 +77,7 @@ class Comparison:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise HeadscanError("figures need matplotlib: pip install matplotlib") from error
+            raise HeadscanError("figures need matplotlib: pip install 'headscan[figures]'") from error
         shown = {
             "relative": "relative change",
             "write_angle": "write angle, degrees",
