@@ -24,7 +24,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         commands,
         "explain",
         _run,
-        summary="explain an image, a text or an embedding, and which heads wrote it",
+        summary="explain an image, a text or an embedding in concepts",
         description="Explain an embedding as a sum of concepts, and an image's by the directions that wrote it.",
         examples=_EXAMPLES,
     )
