@@ -93,7 +93,7 @@ def report(options, model, dictionary, vectors, found):
 def draw(found):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(MEASURES), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(MEASURES) + 1.6, 3.6), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         for name in METHODS:
             means = [found[name, k][key][0] for k in SIZES]
@@ -102,7 +102,7 @@ def draw(found):
         axes.set_xticks(SIZES, SIZES)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=110)
 
