@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import headscan as hs
-from headscan import figures
+from headscan import cli, figures
 from headscan.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -76,3 +76,13 @@ def test_every_documented_column_exists_and_the_other_way_round(capsys):
         re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section.splitlines() if "|" in line))
     )
     assert documented == columns
+
+
+def test_every_command_parses():
+    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+    commands = [
+        line for block in blocks for line in re.findall(r"^(?:\$ )?headscan (.*)$", block, flags=re.MULTILINE)
+    ]
+    assert {command.split()[0] for command in commands} >= {"scan", "find", "explain", "compare"}
+    for command in commands:
+        cli._parser().parse_args(shlex.split(command, comments=True))

@@ -171,6 +171,8 @@ def test_a_pruned_head_is_explained_by_finite_numbers(dictionary):
         ({"coherence": "abc"}, "coherence must be a finite number of at least 0, not 'abc'"),
         ({"sides": None}, "sides are 'write' and 'read', not None"),
         ({"sides": 3}, "sides are 'write' and 'read', not 3"),
+        ({"significance": -1}, "significance must be at least 0 random directions, not -1"),
+        ({"significance": 0.5}, "significance must be a whole number, not 0.5"),
         ({"threads": -1}, "threads must be"),
         ({"threads": "x"}, "threads must be a whole number, not 'x'"),
         ({"threads": 1025}, "threads must be at most 1024, not 1025"),
@@ -216,6 +218,18 @@ def test_directions_of_any_origin_can_be_explained(model, dictionary):
     assert ((found.fidelity >= -1) & (found.fidelity <= 1)).all()
 
 
+def test_other_pursuits_explain_directions_too(model, dictionary):
+    vectors = np.random.default_rng(0).standard_normal((5, 32))
+    joint = hs.joint_map(model)
+    by = {name: hs.explain_directions(vectors, dictionary, joint=joint, method=name) for name in ("nnomp", "top_k")}
+    without = hs.explain_directions(vectors, dictionary, joint=joint, coherence=0.0)
+    np.testing.assert_array_equal(by["nnomp"].indices, without.indices)
+    scores = joint.to_joint(vectors) @ dictionary.atoms.T
+    np.testing.assert_array_equal(by["top_k"].indices, np.argsort(-scores, axis=1)[:, :5])
+    with pytest.raises(hs.HeadscanError, match="method must be one of comp, nnomp, top_k, not 'omp'"):
+        hs.explain_directions(vectors, dictionary, joint=joint, method="omp")
+
+
 def test_a_direction_made_of_concepts_is_rebuilt(model, dictionary):
     joint = hs.joint_map(model)
     image = dictionary.atoms[[3]].astype(float)
@@ -244,6 +258,10 @@ def test_columns(scan):
         "sigma",
         "fidelity",
         "joint_fidelity",
+        "p_value",
+        "q_value",
+        "joint_p_value",
+        "joint_q_value",
         "certified",
         "concepts",
     ]
@@ -302,7 +320,7 @@ def test_the_manifest_says_what_it_was_made_from(scan, model, dictionary, tmp_pa
 def test_a_scan_replaces_a_scan_and_leaves_the_rest_alone(scan, model, dictionary, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     scan.save(tmp_path)
-    hs.scan(model, dictionary, layers=0).save(tmp_path)
+    hs.scan(model, dictionary, layers=0, significance=0).save(tmp_path)
     assert len(hs.load_scan(tmp_path)) == 4 * 8 * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "explanations.parquet",

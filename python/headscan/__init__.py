@@ -19,8 +19,14 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
+from headscan.adapters import Adapter, load_adapter
+from headscan.coherence import code_coherence, concept_coherence, encode_sentences
 from headscan.comp import SparseCodes, comp
+from headscan.compare import compare
+from headscan.comparison import Comparison
+from headscan.contributions import Contributions, contributions
 from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
+from headscan.embedding import EmbeddingExplanation, explain, preprocess, written_in_words
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
 from headscan.filtering import merge_dictionaries
@@ -30,6 +36,7 @@ from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
 from headscan.pack import PackedAtoms, load_packed, pack
 from headscan.scan import Scan, load_scan, scan
+from headscan.significance import NullFidelity, null_fidelity, p_values, q_values
 from headscan.svd import RandomizedSVD, randomized_svd, svd_factored
 
 try:
@@ -38,12 +45,17 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Adapter",
+    "Comparison",
+    "Contributions",
     "Dictionary",
+    "EmbeddingExplanation",
     "Explanations",
     "Grounding",
     "HeadscanError",
     "JointMap",
     "Model",
+    "NullFidelity",
     "PackedAtoms",
     "QKFactors",
     "RandomizedSVD",
@@ -51,20 +63,32 @@ __all__ = [
     "SparseCodes",
     "VOFactors",
     "__version__",
+    "code_coherence",
     "comp",
+    "compare",
+    "concept_coherence",
+    "contributions",
     "encode_dictionary",
+    "encode_sentences",
+    "explain",
     "explain_directions",
     "ground",
     "joint_map",
+    "load_adapter",
     "load_dictionary",
     "load_model",
     "load_packed",
     "load_scan",
     "merge_dictionaries",
+    "null_fidelity",
+    "p_values",
     "pack",
+    "preprocess",
+    "q_values",
     "qk_factors",
     "randomized_svd",
     "scan",
     "svd_factored",
     "vo_factors",
+    "written_in_words",
 ]

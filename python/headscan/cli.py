@@ -10,13 +10,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.commands import doctor, encode, models, report, scan, vocab
+from headscan.commands import compare, doctor, encode, explain, find, models, report, scan, vocab
 from headscan.errors import HeadscanError
 
 __all__ = ["main"]
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
-_COMMANDS = (models, encode, vocab, scan, report, doctor)  # in the order of use, which is the help's
+_COMMANDS = (
+    models,
+    encode,
+    vocab,
+    scan,
+    report,
+    find,
+    explain,
+    compare,
+    doctor,
+)  # in the order of use, which is the help's
 
 
 class _Parser(argparse.ArgumentParser):

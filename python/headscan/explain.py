@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_THREADS", "Explanations", "check_code_options", "explain_directions", "whole_number"]
 
 MAX_THREADS = 1024
+_METHODS = ("comp", "nnomp", "top_k")  # those whose codes are sums of k atoms that fidelity is defined for
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ def explain_directions(
     joint: JointMap,
     k: int = 5,
     coherence: float = 0.3,
+    method: str = "comp",
     threads: int = 0,
 ) -> Explanations:
     """Explain directions of the residual stream with k concepts each (COMP, arXiv 2603.24653).
@@ -73,6 +75,8 @@ def explain_directions(
     coherence : float, default 0.3
         Weight of the picked concepts' similarity to one another; 0 is non-negative orthogonal matching
         pursuit.
+    method : {"comp", "nnomp", "top_k"}
+        How concepts are picked, as in `comp`.
     threads : int, default 0
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
 
@@ -83,8 +87,10 @@ def explain_directions(
     Raises
     ------
     HeadscanError
-        If dictionary and model have different joint dimensions, or `k` or `coherence` is out of range.
+        If dictionary and model have different joint dimensions, or `k`, `coherence` or `method` is out of range.
     """
+    if method not in _METHODS:
+        raise HeadscanError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
     atoms = dictionary.atoms
     if atoms.shape[1] != joint.final.projection.shape[1]:
         raise HeadscanError(
@@ -93,7 +99,7 @@ def explain_directions(
         )
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     images = joint.to_joint(vectors)
-    codes = comp(images, dictionary.packed, k=k, coherence=coherence, threads=threads)
+    codes = comp(images, dictionary.packed, k=k, coherence=coherence, method=method, threads=threads)
     rebuilt = _reconstruct(codes.indices, codes.coefficients, atoms)
     return Explanations(
         indices=codes.indices,

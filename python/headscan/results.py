@@ -11,6 +11,7 @@ import numpy as np
 
 from headscan import _files
 from headscan.errors import HeadscanError
+from headscan.find import find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,10 @@ _LABELS = (
     "sigma",
     "fidelity",
     "joint_fidelity",
+    "p_value",
+    "q_value",
+    "joint_p_value",
+    "joint_q_value",
     "certified",
     "concepts",
 )
@@ -67,6 +72,8 @@ class ScanInfo:
         Weight of the concepts' similarity to one another.
     folded : bool
         Whether the layer norm was folded in.
+    significance : int
+        Random directions that the explanations were compared with; 0 where they were not.
     """
 
     headscan: str
@@ -87,6 +94,7 @@ class ScanInfo:
     k: int
     coherence: float
     folded: bool
+    significance: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +138,11 @@ class Scan:
             Cosine, in the residual stream, between the direction and its reconstruction from the concepts.
         joint_fidelity : float
             The same cosine in the joint image-text space.
+        p_value, q_value : float
+            Share of random directions whose fidelity is at least as high, and the same corrected for how many
+            explanations the scan holds; see `p_values` and `q_values`. Absent where `info.significance` is 0.
+        joint_p_value, joint_q_value : float
+            The same for the joint fidelity.
         certified : bool
             Every pick is proven to be the exact arg-max over the dictionary.
         concepts : str
@@ -167,15 +180,29 @@ class Scan:
             raise HeadscanError(f"strongest can order by sigma, fidelity or joint_fidelity, not {by!r}")
         if count < 0:
             raise HeadscanError(f"count must be at least 0, not {count}")
+        rows = self.rows(layers=layers, side=side, pole=pole, part=part)
+        ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
+        strongest: pd.DataFrame = ordered.head(count)
+        return strongest
+
+    def rows(
+        self,
+        *,
+        layers: Iterable[int] | None = None,
+        side: str | None = None,
+        pole: str | None = None,
+        part: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the explanations of the chosen layers, side, pole and part, in table order."""
         rows = self.explanations
         if layers is not None:
             rows = rows[rows["layer"].isin(list(layers))]
         for name, wanted in (("side", side), ("pole", pole), ("part", part)):
             if wanted is not None:
                 rows = rows[rows[name] == wanted]
-        ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
-        strongest: pd.DataFrame = ordered.head(count)
-        return strongest
+        return rows
+
+    find = find
 
     def report(self, path: str | Path, *, grounding: Grounding | None = None) -> Path:
         """Write the scan as one HTML file to browse, and return its path; see `headscan.report.write_report`."""
@@ -285,6 +312,7 @@ def load_scan(folder: str | Path) -> Scan:
 
 
 def _info(manifest: dict[str, Any], *, where: Path) -> ScanInfo:
+    manifest = {"significance": 0, **manifest}  # scans of before it was measured
     _files.check_types(manifest, {field.name: field.type for field in fields(ScanInfo)}, where=where)
     values: dict[str, Any] = {field.name: manifest[field.name] for field in fields(ScanInfo)}
     for name in ("parts", "layers", "sides", "poles"):  # JSON has no tuples

@@ -19,11 +19,13 @@ from headscan.joint import JointMap, joint_map
 from headscan.models import check_model
 from headscan.parts import checked_parts, count_directions, part_directions
 from headscan.results import Scan, ScanInfo, load_scan, make_table
+from headscan.significance import null_fidelity, p_values, q_values
 from headscan.terminal import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headscan.joint import JointMap
     from headscan.models import Model
 
 __all__ = ["Scan", "load_scan", "scan"]
@@ -62,6 +64,7 @@ def scan(
     k: int = 5,
     coherence: float = 0.3,
     fold: bool = True,
+    significance: int = 1000,
     threads: int = 0,
     progress: bool | None = None,
 ) -> Scan:
@@ -94,6 +97,9 @@ def scan(
         As in `comp`.
     fold : bool, default True
         Fold the layer norm and centre, as in `vo_factors`.
+    significance : int, default 1000
+        Random directions that the explanations are compared with, see `null_fidelity`; 0 leaves the columns
+        `p_value`, `q_value`, `joint_p_value` and `joint_q_value` out.
     progress : bool, optional
         Show a progress bar; by default only on a terminal.
 
@@ -127,6 +133,7 @@ def scan(
         k=whole_number(k, "k"),
         coherence=float(coherence),
         folded=bool(fold),
+        significance=_checked_significance(significance),
     )
     joint = joint_map(model) if tower == "image" else JointMap(source.read_final(), dictionary.mean)
     labels: list[_Directions] = []
@@ -148,7 +155,28 @@ def scan(
             labels.append(_without_vectors(batch))
             advance(len(batch))
     columns = {"tower": tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
+    columns |= _significance(columns, dictionary, joint=joint, info=info, threads=threads)
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
+
+
+def _significance(
+    columns: dict[str, Any], dictionary: Dictionary, *, joint: JointMap, info: ScanInfo, threads: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return p-values and q-values of both fidelities, as columns."""
+    if not info.significance:
+        return {}
+    null = null_fidelity(
+        dictionary,
+        joint=joint,
+        k=info.k,
+        coherence=info.coherence,
+        count=info.significance,
+        centred=info.folded,
+        threads=threads,
+    )
+    p = p_values(columns["fidelity"], null.fidelity)
+    joint_p = p_values(columns["joint_fidelity"], null.joint_fidelity)
+    return {"p_value": p, "q_value": q_values(p), "joint_p_value": joint_p, "joint_q_value": q_values(joint_p)}
 
 
 def _layer_directions(model: Model, info: ScanInfo, *, threads: int) -> Iterator[_Directions]:
@@ -234,3 +262,9 @@ def _checked_poles(poles: str) -> tuple[str, ...]:
     if not isinstance(poles, str) or poles not in _POLES:
         raise HeadscanError(f"poles must be 'both', '+' or '-', not {poles!r}")
     return _POLES[poles]
+
+
+def _checked_significance(count: int) -> int:
+    if whole_number(count, "significance") < 0:
+        raise HeadscanError(f"significance must be at least 0 random directions, not {count}")
+    return int(count)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
     from headscan.dictionary import Dictionary
     from headscan.models import Model
     from headscan.results import Scan
 
-__all__ = ["one_line", "plain", "print_strongest", "progress_bar", "summary"]
+__all__ = ["one_line", "plain", "print_rows", "print_strongest", "print_table", "progress_bar", "summary"]
 
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
 _LEAST_WIDTH, _LEAST_PIPE_WIDTH = 60, 100  # however small COLUMNS is: below, no room is left for the concepts
@@ -112,15 +115,9 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
     file : file, optional
         By default standard output.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=file)
-    if console.is_terminal:
-        console.width = max(console.width, _LEAST_WIDTH)
-    else:
-        console.width = max(console.width, _LEAST_PIPE_WIDTH) if "COLUMNS" in os.environ else _PIPE_WIDTH
     layer = max(scan.info.layers)
     lines = len(scan.info.poles)
     shown = scan.strongest(rows * lines, layers=[layer])
@@ -135,6 +132,32 @@ def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
     for row in shown.to_dict("records"):
         numbers = (f"{row['sigma']:.3f}", f"{row['fidelity']:.3f}")
         table.add_row(*map(Text, (*(str(row[name]) for name in labels), *numbers)), _concepts(row, k=scan.info.k))
+    print_table(table, file=file)
+
+
+def print_rows(rows: pd.DataFrame, *, title: str) -> None:
+    """Print a data frame: numbers to three digits, texts made harmless, long ones folded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for name in rows.columns:
+        table.add_column(name, overflow="fold", no_wrap=name not in ("matched", "concept", "concepts"))
+    for row in rows.itertuples(index=False):
+        cells = (f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in row)
+        table.add_row(*map(Text, cells))
+    print_table(table)
+
+
+def print_table(table: Table, *, file: Any = None) -> None:
+    """Print a table at the terminal's width; into a file or pipe at one of its own, without trailing spaces."""
+    from rich.console import Console
+
+    console = Console(file=file)
+    if console.is_terminal:
+        console.width = max(console.width, _LEAST_WIDTH)
+    else:
+        console.width = max(console.width, _LEAST_PIPE_WIDTH) if "COLUMNS" in os.environ else _PIPE_WIDTH
     if console.is_terminal:
         console.print(table)
         return

@@ -76,6 +76,8 @@ def _add_choices(scan: argparse.ArgumentParser) -> None:
     weight = "weight of the concepts' similarity to one another (default: 0.3)"
     add("--coherence", metavar="X", type=at_least(float, 0), default=0.3, help=weight)
     add("--no-fold", action="store_true", help="leave the layer norm out of the weights")
+    compared = "random directions to compare fidelities with; 0: none (default: 1000)"
+    add("--significance", metavar="N", type=at_least(int, 0), default=1000, help=compared)
     threads = at_least(int, 0, MAX_THREADS)
     add("--threads", metavar="N", type=threads, default=0, help="0: all that may be used (default)")
     add("--show", metavar="N", type=at_least(int, 0), default=10, help="directions to print (default: 10)")
@@ -107,6 +109,7 @@ def _run(options: argparse.Namespace) -> None:
     result = scan(
         model, dictionary, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
         poles=options.poles, k=options.k, coherence=options.coherence, fold=not options.no_fold,
+        significance=options.significance,
         threads=options.threads,
     )  # fmt: skip
     saved = result.save(options.out)

@@ -238,4 +238,5 @@ def _stack(parts: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
     order = ("method", "layer", "head", "index", "sigma", "pole", "joint_fidelity", "concepts")
     table: pd.DataFrame = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
-    return table[[*order, "factor", "share", "driven", "predicted", "shuffled"]]
+    ordered: pd.DataFrame = table[[*order, "factor", "share", "driven", "predicted", "shuffled"]]
+    return ordered
