@@ -14,6 +14,7 @@ from headscan.edit.matching import (
     Codes,
     chance_level,
     combine_poles,
+    contrast,
     embed_queries,
     mean_similarity,
     names_one_of,
@@ -25,8 +26,6 @@ from headscan.errors import HeadscanError
 from headscan.explain import whole_number
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from headscan.dictionary import Dictionary
     from headscan.models import Model
     from headscan.results import Scan
@@ -103,7 +102,7 @@ def _matching(
         raise HeadscanError(f"poles must be one of {', '.join(POLES)}, not {poles!r}")
     codes = read_codes(scan, model, dictionary=dictionary, layers=layers)
     wanted, avoided = texts(like), texts(unlike, "unlike") if unlike is not None else ()
-    similarity = _contrast(model, codes.dictionary, wanted, avoided)
+    similarity = contrast(model, codes.dictionary, wanted, avoided)
     if threshold is None:
         threshold = chance_level(scan, model, codes, similarity, poles=poles, chance=chance)
     _check_number("threshold", threshold)
@@ -115,18 +114,6 @@ def _matching(
         "directions_considered": len(scores), "directions_chosen": len(chosen),
     }  # fmt: skip
     return Edit(chosen, EditInfo.of(scan, step))
-
-
-def _contrast(
-    model: Model, dictionary: Dictionary, like: Sequence[str], unlike: Sequence[str]
-) -> NDArray[np.float64]:
-    """Return each concept's largest similarity to `like`, or minus that to `unlike` where this is larger."""
-    atoms = dictionary.atoms.astype(np.float64)
-    wanted = (atoms @ embed_queries(model, dictionary, like).T).max(axis=1)
-    if not unlike:
-        return np.asarray(wanted)
-    avoided = (atoms @ embed_queries(model, dictionary, unlike).T).max(axis=1)
-    return np.asarray(np.where(wanted >= avoided, wanted, -avoided))
 
 
 def for_classes(

@@ -28,8 +28,10 @@ __all__ = [
     "Codes",
     "chance_level",
     "combine_poles",
+    "contrast",
     "embed_queries",
     "mean_similarity",
+    "names_one_of",
     "read_codes",
     "texts",
 ]
@@ -115,6 +117,16 @@ def embed_queries(model: Model, dictionary: Dictionary, queries: Sequence[str]) 
     raw = model.encode_text([dictionary.template.replace("{}", text) for text in queries]).astype(np.float64)
     centred = raw / np.linalg.norm(raw, axis=1, keepdims=True) - dictionary.mean
     return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True))
+
+
+def contrast(model: Model, dictionary: Dictionary, like: Sequence[str], unlike: Sequence[str]) -> NDArray[np.float64]:
+    """Return each concept's largest similarity to `like`, or minus that to `unlike` where this is larger."""
+    atoms = dictionary.atoms.astype(np.float64)
+    wanted = (atoms @ embed_queries(model, dictionary, like).T).max(axis=1)
+    if not unlike:
+        return np.asarray(wanted)
+    avoided = (atoms @ embed_queries(model, dictionary, unlike).T).max(axis=1)
+    return np.asarray(np.where(wanted >= avoided, wanted, -avoided))
 
 
 def mean_similarity(
