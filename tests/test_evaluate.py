@@ -124,7 +124,8 @@ def test_intervals():
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))  # Wilson 1927
     before, after = np.array([0, 0, 1, 1], bool), np.array([1, 0, 1, 1], bool)
     mean, low, high = paired_interval(before, after)
-    assert mean == 0.25 and high - mean == pytest.approx(1.959964 * 0.5 / 2) and mean - low == high - mean
+    half = 1.959964 * 0.5 / 2  # standard deviation 0.5, four pictures
+    assert (mean, low, high) == (0.25, pytest.approx(0.25 - half), pytest.approx(0.25 + half))
 
 
 def test_groups():

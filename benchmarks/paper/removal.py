@@ -17,7 +17,7 @@ import headscan as hs
 from headscan.evaluate import class_embeddings, embed_images, read_image_folder, retrieval
 
 FIRST_SEED = 32_000_000
-STRENGTHS = (0.0, -0.5, -1.0)
+STRENGTHS = (0.0, -2.0, -4.0)
 
 
 def demo_task(options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from headscan.models import Model
     from headscan.results import Scan
 
-__all__ = ["COLUMNS", "Direction", "Edit", "EditInfo", "load_edit"]
+__all__ = ["COLUMNS", "Direction", "Edit", "EditInfo", "unique"]
 
-_KIND, _FORMAT_VERSION = "headscan-edit", 1
 COLUMNS = ("part", "layer", "head", "index", "multiplier")
 
 
@@ -69,7 +68,7 @@ class EditInfo:
 class Edit:
     """Multipliers of singular values: W_VO = U S V^T becomes U S M V^T (arXiv 2603.24653, section on edits).
 
-    Made by the functions of `headscan.edit.make`, which are its class methods too, or read by `load_edit`.
+    Made by the functions of `headscan.edit.make`, which are its class methods too, or read by `headscan.load_edit`.
 
     Attributes
     ----------
@@ -155,7 +154,7 @@ class Edit:
             )
         parts = frame["part"] if "part" in frame.columns else ["vo"] * len(frame)
         rows = zip(parts, frame["layer"], frame["head"], frame["index"], frame["multiplier"], strict=True)
-        return cls(_unique(rows), EditInfo.of(scan, {"made_by": "from_table", "rows": len(frame)}))
+        return cls(unique(rows), EditInfo.of(scan, {"made_by": "from_table", "rows": len(frame)}))
 
     def table(self, scan: Scan | None = None) -> pd.DataFrame:
         """Return one row a direction; with the scan also its sigma and what its poles were explained by."""
@@ -251,49 +250,19 @@ class Edit:
         HeadscanError
             If it cannot be written.
         """
-        target = _files.expanded(path)
-        content = {
-            "format": _KIND,
-            "format_version": _FORMAT_VERSION,
-            **asdict(self.info),
-            "columns": list(COLUMNS),
-            "multipliers": [[*direction, value] for direction, value in self.multipliers.items()],
-        }
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _files.write_manifest(target, content)
-        except OSError as error:
-            raise HeadscanError(f"cannot write the edit to {target}: {error.strerror or error}") from error
-        return target
+        from headscan.edit.files import write_edit
+
+        return write_edit(self, path)
 
 
-def load_edit(path: str | Path) -> Edit:
-    """Return an edit saved by `Edit.save`.
+def unique(rows: Iterable[Sequence[Any]]) -> dict[Direction, float]:
+    """Return rows of part, layer, head, index and multiplier as a mapping.
 
     Raises
     ------
     HeadscanError
-        If there is none, or it is damaged.
+        If one is not such a row, or a direction comes twice with different multipliers.
     """
-    source = _files.expanded(path)
-    if not source.is_file():
-        raise HeadscanError(f"there is no edit {source}")
-    content = _files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
-    plain = {field.name: field.type for field in fields(EditInfo) if field.name != "steps"}
-    _files.check_types(content, plain, where=source)
-    steps, rows = content.get("steps"), content.get("multipliers")
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise HeadscanError(f"{source} is damaged: steps cannot be {steps!r}")
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(COLUMNS) for row in rows):
-        raise HeadscanError(f"{source} is damaged: multipliers are not rows of {', '.join(COLUMNS)}")
-    try:
-        info = EditInfo(**{name: content[name] for name in plain}, steps=tuple(steps))
-        return Edit(_unique(rows), info)
-    except HeadscanError as error:
-        raise HeadscanError(f"{source} is damaged: {error}") from error
-
-
-def _unique(rows: Iterable[Sequence[Any]]) -> dict[Direction, float]:
     found: dict[Direction, float] = {}
     for *where, value in rows:
         direction, multiplier = _direction(where), _multiplier(value)
