@@ -53,7 +53,8 @@ def test_a_saved_folder_loads_in_plain_open_clip(bundle, images, tmp_path):
     weights = "open_clip_model.safetensors"
     assert described(saved / weights) == described(bundle / weights)
     found = embed_elsewhere(f"local-dir:{saved}", images, tmp_path)
-    np.testing.assert_array_equal(found, embed(edited.module, images))
+    # The weights are the same bits (below); another process may add in another order, float32 of order 1.
+    np.testing.assert_allclose(found, embed(edited.module, images), atol=1e-5)
     assert np.abs(found - embed(model.module, images)).max() > 1e-3
     assert hs.load_edit(saved / "edit.json").multipliers == edited.edit.multipliers
     assert hs.load_model(f"local-dir:{saved}").weights_hash == edited.weights_hash
@@ -86,9 +87,9 @@ def test_a_state_dict_alone(bundle, images, tmp_path, tiny_architecture):
     np.testing.assert_array_equal(embed(again.module, images), embed(edited.module, images))
     assert (tmp_path / "weights.md").is_file() and (tmp_path / "weights.edit.json").is_file()
     folder = edited.save(tmp_path / "folder")  # of an architecture: open_clip's own kind of folder
-    np.testing.assert_array_equal(
-        embed_elsewhere(f"local-dir:{folder}", images, tmp_path), embed(edited.module, images)
-    )
+    assert hs.load_model(f"local-dir:{folder}").weights_hash == edited.weights_hash
+    found = embed_elsewhere(f"local-dir:{folder}", images, tmp_path)
+    np.testing.assert_allclose(found, embed(edited.module, images), atol=1e-5)
 
 
 def test_pickled_weights_become_safetensors_of_the_same_keys(bundle, images, tmp_path):

@@ -90,7 +90,8 @@ def spread(values):
 
 def write(path, title, model, dictionary, scan, sections):
     """Write a Markdown file: what was measured, on what, by which command, and the tables."""
-    command = " ".join(["python", f"benchmarks/paper/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    given = ["FOLDER" if before == "--images" else each for before, each in zip(sys.argv, sys.argv[1:], strict=False)]
+    command = " ".join(["python", f"benchmarks/paper/{Path(sys.argv[0]).name}", *given])
     lines = [
         f"# {title}",
         "",
