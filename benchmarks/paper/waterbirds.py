@@ -43,13 +43,18 @@ FIRST_SEED = 31_000_010
 def demo_pictures(options):
     """Pictures, labels and groups a seed: half the birds on their own scenery, half on the other."""
     world, words = demo_world(options)
-    birds = tuple(n for n, entry in enumerate(words.load_objects()) if entry.kind in words.MATCHING_SCENERIES)
+    kind = (
+        "special_kind" if hasattr(words.load_objects()[0], "special_kind") else "kind"
+    )  # where kinds are general ones
+    birds = tuple(
+        n for n, entry in enumerate(words.load_objects()) if getattr(entry, kind) in words.MATCHING_SCENERIES
+    )
     sets = []
     for seed in range(options.seeds):
         pictures, factors = world.sample(
             FIRST_SEED + seed, options.count, split="test", matching=0.5, objects=birds, images=options.images
         )
-        labels = np.array([CLASSES.index(world.names("kind")[kind]) for kind in factors.kind])
+        labels = np.array([CLASSES.index(world.names(kind)[place]) for place in getattr(factors, kind)])
         wet = np.array([world.names("scenery")[place] in words.WATER_SCENERIES for place in factors.scenery])
         groups = [
             f"{CLASSES[label]}, {'water' if water else 'land'}" for label, water in zip(labels, wet, strict=True)
