@@ -12,8 +12,9 @@ import numpy as np
 from headscan.dictionary import Dictionary, load_dictionary
 from headscan.edit.table import Direction
 from headscan.errors import HeadscanError
+from headscan.evaluate.zero_shot import class_embeddings
 from headscan.explain import explain_directions
-from headscan.joint import joint_map
+from headscan.joint import joint_map, normalise
 from headscan.models import check_model
 from headscan.results import Scan
 
@@ -78,7 +79,7 @@ def read_codes(scan: Scan, model: Model, *, dictionary: Dictionary | None, layer
     concepts = rows[[f"concept_{place}" for place in range(scan.info.k)]].to_numpy(dtype=object)
     if dictionary is None:
         named = list(dict.fromkeys(concepts.ravel()))
-        dictionary = load_dictionary(named, model=model, template=scan.info.template)
+        dictionary = load_dictionary(named, model=model, template=scan.info.template.split(" | "))
     place_of = {text: place for place, text in enumerate(dictionary.texts)}
     indices = np.array([[place_of[text] for text in code] for code in concepts], dtype=np.int64)
     coefficients = rows[[f"coefficient_{place}" for place in range(scan.info.k)]].to_numpy(dtype=np.float64)
@@ -114,9 +115,7 @@ def texts(like: str | Sequence[str], name: str = "like") -> tuple[str, ...]:
 
 def embed_queries(model: Model, dictionary: Dictionary, queries: Sequence[str]) -> NDArray[np.float64]:
     """Return unit vectors (queries, joint_dim) for texts, centred as the dictionary's atoms are."""
-    raw = model.encode_text([dictionary.template.replace("{}", text) for text in queries]).astype(np.float64)
-    centred = raw / np.linalg.norm(raw, axis=1, keepdims=True) - dictionary.mean
-    return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True))
+    return normalise(class_embeddings(model, queries, templates=dictionary.templates) - dictionary.mean)
 
 
 def contrast(model: Model, dictionary: Dictionary, like: Sequence[str], unlike: Sequence[str]) -> NDArray[np.float64]:
