@@ -20,10 +20,18 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADSCAN_CACHE", str(tmp_path / "cache"))
 
 
-def test_the_python_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})
+def test_the_python_examples_run():
+    for example in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(example, "README.md", "exec"), {})
     assert len(hs.load_scan("out")) > 0
+    assert len(hs.load_edit("demo-edited/edit.json")) > 0
+
+
+def test_the_edit_commands_run(capsys):
+    (block,) = re.findall(r"```console\n(headscan scan demo --layers 4-7.*?)```", README, flags=re.DOTALL)
+    for line in block.splitlines():
+        assert main(shlex.split(line)[1:]) == 0
+    assert hs.load_model("local-dir:demo-without-scenery").weights_hash != hs.load_model("demo").weights_hash
 
 
 def test_the_first_command_prints_the_table(capsys):

@@ -26,6 +26,7 @@ from headscan.compare import compare
 from headscan.comparison import Comparison
 from headscan.contributions import Contributions, contributions
 from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
+from headscan.edit import Direction, Edit, EditedModel, load_edit
 from headscan.embedding import EmbeddingExplanation, explain, preprocess, written_in_words
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
@@ -49,6 +50,9 @@ __all__ = [
     "Comparison",
     "Contributions",
     "Dictionary",
+    "Direction",
+    "Edit",
+    "EditedModel",
     "EmbeddingExplanation",
     "Explanations",
     "Grounding",
@@ -76,6 +80,7 @@ __all__ = [
     "joint_map",
     "load_adapter",
     "load_dictionary",
+    "load_edit",
     "load_model",
     "load_packed",
     "load_scan",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.commands import compare, doctor, encode, explain, find, models, report, scan, vocab
+from headscan.commands import compare, doctor, edit, encode, explain, find, models, report, scan, vocab
 from headscan.errors import HeadscanError
 
 __all__ = ["main"]
@@ -24,6 +24,7 @@ _COMMANDS = (
     report,
     find,
     explain,
+    edit,
     compare,
     doctor,
 )  # in the order of use, which is the help's

@@ -1,0 +1,58 @@
+"""Edits as JSON files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from headscan import _files
+from headscan.edit.table import COLUMNS, Edit, EditInfo, unique
+from headscan.errors import HeadscanError
+
+__all__ = ["load_edit", "write_edit"]
+
+_KIND, _FORMAT_VERSION = "headscan-edit", 1
+
+
+def write_edit(edit: Edit, path: str | Path) -> Path:
+    """Write an edit; see `Edit.save`."""
+    target = _files.expanded(path)
+    content = {
+        "format": _KIND,
+        "format_version": _FORMAT_VERSION,
+        **asdict(edit.info),
+        "columns": list(COLUMNS),
+        "multipliers": [[*direction, value] for direction, value in edit.multipliers.items()],
+    }
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _files.write_manifest(target, content)
+    except OSError as error:
+        raise HeadscanError(f"cannot write the edit to {target}: {error.strerror or error}") from error
+    return target
+
+
+def load_edit(path: str | Path) -> Edit:
+    """Return an edit saved by `Edit.save`.
+
+    Raises
+    ------
+    HeadscanError
+        If there is none, or it is damaged.
+    """
+    source = _files.expanded(path)
+    if not source.is_file():
+        raise HeadscanError(f"there is no edit {source}")
+    content = _files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
+    plain = {field.name: field.type for field in fields(EditInfo) if field.name != "steps"}
+    _files.check_types(content, plain, where=source)
+    steps, rows = content.get("steps"), content.get("multipliers")
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise HeadscanError(f"{source} is damaged: steps cannot be {steps!r}")
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(COLUMNS) for row in rows):
+        raise HeadscanError(f"{source} is damaged: multipliers are not rows of {', '.join(COLUMNS)}")
+    try:
+        info = EditInfo(**{name: content[name] for name in plain}, steps=tuple(steps))
+        return Edit(unique(rows), info)
+    except HeadscanError as error:
+        raise HeadscanError(f"{source} is damaged: {error}") from error

@@ -1,0 +1,149 @@
+"""Edits from judgements: a score from 1 to 5 a direction, by a person, a language model or any callable."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headscan import _files
+from headscan.edit.matching import POLES
+from headscan.edit.table import Direction, Edit, EditInfo
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headscan.results import Scan
+
+__all__ = ["Judge", "JudgedItem", "from_judgements", "items"]
+
+_LOWEST, _HIGHEST = 1.0, 5.0
+
+
+class JudgedItem(NamedTuple):
+    """One explanation to judge: a pole of a write direction, its concepts and their coefficients, largest first."""
+
+    direction: Direction
+    pole: str
+    concepts: tuple[str, ...]
+    coefficients: tuple[float, ...]
+
+
+Judge = Callable[[Sequence[JudgedItem]], Sequence[float]]
+
+
+def from_judgements(
+    scan: Scan,
+    source: str | Path | Judge,
+    mapping: Mapping[int, float] | Callable[[float], float],
+    *,
+    poles: str = "any",
+    layers: Sequence[int] | None = None,
+) -> Edit:
+    """Scale directions by scores from 1 to 5 that say how much an explanation is about something.
+
+    Parameters
+    ----------
+    scan : Scan
+        Explanations of the write side.
+    source : path or callable
+        A CSV table, or JSON or JSON lines of objects, with layer, head, index, pole (may be left out: then it
+        holds for both) and score; or a callable from a list of `JudgedItem` to as many scores, such as
+        `headscan.judge.EndpointJudge`.
+    mapping : mapping or callable
+        From the score to the multiplier: ``{5: 0.0, 4: 0.5}``, scores not in it (after rounding) leave the
+        direction as it is; or a callable.
+    poles : {"any", "all", "mean"}
+        A direction's score is the largest, smallest or mean one of its poles.
+    layers : sequence of int, optional
+        Only these of the scan's layers.
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    HeadscanError
+        If the scores are missing, not from 1 to 5, or for directions that the scan has not.
+    """
+    if poles not in POLES:
+        raise HeadscanError(f"poles must be one of {', '.join(POLES)}, not {poles!r}")
+    asked = items(scan, layers=layers)
+    if isinstance(source, (str, Path)):
+        scores, origin = _from_file(_files.expanded(source), asked), Path(source).name
+    else:
+        given = [float(score) for score in source(asked)]
+        if len(given) != len(asked):
+            raise HeadscanError(f"the judge was asked for {len(asked)} scores and gave {len(given)}")
+        scores = {(item.direction, item.pole): score for item, score in zip(asked, given, strict=True)}
+        origin = getattr(source, "__qualname__", type(source).__qualname__)
+    for (direction, pole), score in scores.items():
+        if not _LOWEST <= score <= _HIGHEST:
+            raise HeadscanError(f"a score is from 1 to 5, not {score!r} (for {direction}, pole {pole})")
+    by_direction: dict[Direction, list[float]] = {}
+    for (direction, _), score in scores.items():
+        by_direction.setdefault(direction, []).append(score)
+    multiplier = mapping if callable(mapping) else lambda score: mapping.get(math.floor(score + 0.5), 1.0)
+    chosen = {direction: multiplier(float(POLES[poles](values))) for direction, values in by_direction.items()}
+    step = {"made_by": "from_judgements", "judge": origin, "judged": len(scores), "poles": poles}
+    step["mapping"] = "callable" if callable(mapping) else {str(key): value for key, value in mapping.items()}
+    return Edit(chosen, EditInfo.of(scan, step))
+
+
+def items(scan: Scan, *, layers: Sequence[int] | None = None) -> list[JudgedItem]:
+    """Return what there is to judge: every explained pole of the write directions, in the scan's order."""
+    rows = scan.explanations[scan.explanations["side"] == "write"]
+    if layers is not None:
+        rows = rows[rows["layer"].isin(list(layers))]
+    if len(rows) == 0:
+        raise HeadscanError("the scan explains no write directions of these layers, and only those are edited")
+    return [_item(row, k=scan.info.k) for row in rows.to_dict("records")]
+
+
+def _item(row: dict[Any, Any], *, k: int) -> JudgedItem:
+    code = [(float(row[f"coefficient_{place}"]), str(row[f"concept_{place}"])) for place in range(k)]
+    code = sorted((pair for pair in code if pair[0] > 0), key=lambda pair: -pair[0])
+    direction = Direction("vo", int(row["layer"]), int(row["head"]), int(row["index"]))
+    return JudgedItem(direction, str(row["pole"]), tuple(text for _, text in code), tuple(value for value, _ in code))
+
+
+def _from_file(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction, str], float]:
+    known = {(item.direction, item.pole) for item in asked}
+    poles = sorted({item.pole for item in asked})
+    table = _read_table(path)
+    missing = [name for name in ("layer", "head", "index", "score") if name not in table.columns]
+    if missing:
+        raise HeadscanError(f"{path} needs layer, head, index and score: {missing[0]} is missing")
+    scores: dict[tuple[Direction, str], float] = {}
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        try:
+            direction = Direction("vo", int(row["layer"]), int(row["head"]), int(row["index"]))
+            score = float(row["score"])
+        except (TypeError, ValueError) as error:
+            raise HeadscanError(f"{path}, judgement {number} is not of numbers: {error}") from error
+        for pole in [row["pole"]] if row.get("pole") in ("+", "-") else poles:
+            if (direction, pole) not in known:
+                raise HeadscanError(f"{path}, judgement {number}: the scan has no {direction}, pole {pole}")
+            scores[direction, pole] = score
+    return scores
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        if path.suffix == ".csv":
+            table: pd.DataFrame = pd.read_csv(path)
+            return table
+        text = path.read_text(encoding="utf-8")
+        whole = text.lstrip().startswith("[")
+        rows = json.loads(text) if whole else [json.loads(line) for line in text.splitlines() if line.strip()]
+        return pd.DataFrame(rows)  # type: ignore[no-any-return]
+    except FileNotFoundError as error:
+        raise HeadscanError(f"there is no file of judgements {path}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise HeadscanError(f"cannot read the judgements {path}: {str(error).splitlines()[0]}") from error

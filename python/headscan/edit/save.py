@@ -1,0 +1,220 @@
+"""Save an edited model as an ordinary checkpoint: the input's own format, keys, shapes and dtypes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headscan import _files
+from headscan._checkpoints import DEMO, explaining, packaged_folder
+from headscan.errors import HeadscanError
+from headscan.terminal import plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from headscan.edit.apply import EditedModel
+
+__all__ = ["EDIT_FILE", "card", "save_edited"]
+
+EDIT_FILE = "edit.json"
+_CONFIG, _WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_NOT_WEIGHTS = ("image_mean.safetensors",)
+_COPIED = (".json", ".txt", ".md", ".model", ".jinja", "")  # configuration, tokenizers, cards and licences
+_ROWS_IN_CARD = 40
+
+
+def save_edited(model: EditedModel, path: str | Path) -> Path:
+    """Write an edited model where the original's loader reads it, and return its path.
+
+    A path that ends in ``.safetensors`` gets the state dict alone, with the card and the edit beside it. Any other
+    path becomes a folder: of the demo, a ``local-dir:``, an ``hf-hub:`` or a transformers model with the files of
+    its own folder; of an open_clip architecture an open_clip ``local-dir``. Values are rounded to the dtype that
+    the original's file has. An image mean beside the weights is copied: it is the original's.
+
+    Raises
+    ------
+    HeadscanError
+        If the path is taken by something else, cannot be written, or the model is one in memory without a
+        configuration and the path is a folder.
+    """
+    target = _files.expanded(path).absolute()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.module.state_dict().items()}
+    try:
+        if target.suffix == ".safetensors":
+            return _save_file(model, state, target)
+        source = _source_folder(model)
+        _check_target(target, source)
+        with _files.folder_aside(target) as aside:
+            if source is not None:
+                _copy_folder(source, aside, state)
+            else:
+                _new_folder(model, aside, state)
+            (aside / "README.md").write_text(card(model, original=_card_of(source)), encoding="utf-8")
+            model.edit.save(aside / EDIT_FILE)
+    except OSError as error:
+        raise HeadscanError(f"cannot write the edited model to {target}: {error.strerror or error}") from error
+    return target
+
+
+def card(model: EditedModel, *, original: str = "") -> str:
+    """Return a model card that lists the edit; the original's card, with its licence, follows."""
+    header, body = _front_matter(original)
+    heads = model.edit.table().groupby(["layer", "head"])["multiplier"].agg(["size", "min", "max"])
+    lines = [
+        f"# {plain(model.name)}, edited with headscan",
+        "",
+        f"{len(model.edit)} singular directions of attention heads are scaled; only output projections differ from",
+        f"the original (SHA-256 of its weights: `{model.original_hash}`). Same architecture, same cost.",
+        f"`{EDIT_FILE}` beside this file holds every multiplier.",
+        "",
+        "How the edit was made:",
+        "",
+        *(f"    {json.dumps(dict(step), ensure_ascii=False)}" for step in model.edit.info.steps),
+        "",
+        "| layer | head | directions | multipliers |",
+        "| ---: | ---: | ---: | --- |",
+    ]
+    for row in heads.head(_ROWS_IN_CARD).reset_index().to_dict("records"):
+        lines.append(f"| {row['layer']} | {row['head']} | {row['size']} | {row['min']:g} to {row['max']:g} |")
+    if len(heads) > _ROWS_IN_CARD:
+        lines.append(f"| ... | {len(heads) - _ROWS_IN_CARD} more heads | | |")
+    after = ["", "The original's card follows.", "", body.strip()] if body.strip() else []
+    return header + "\n".join([*lines, *after]) + "\n"
+
+
+def _front_matter(text: str) -> tuple[str, str]:
+    """Split a card into its YAML header, with its fences, and the rest."""
+    if text.startswith("---\n") and "\n---\n" in text[4:]:
+        end = text.index("\n---\n", 4) + len("\n---\n")
+        return text[:end], text[end:]
+    return "", text
+
+
+def _card_of(source: Path | None) -> str:
+    path = None if source is None else source / "README.md"
+    return "" if path is None or not path.is_file() else path.read_text(encoding="utf-8", errors="replace")
+
+
+def _source_folder(model: EditedModel) -> Path | None:
+    """Return the folder that the original was loaded from, where it was one."""
+    if model.name == DEMO:
+        return packaged_folder(DEMO)
+    if model.name.startswith("local-dir:"):
+        return _files.expanded(model.name.removeprefix("local-dir:")).absolute()
+    if model.name.startswith("hf-hub:"):
+        from huggingface_hub import snapshot_download
+
+        with explaining(f"the files of {model.name} are not in the local cache"):
+            patterns = ["*.json", "*.txt", "*.md", "*.model", "*.safetensors", "LICENSE*"]
+            repository = model.name.removeprefix("hf-hub:")
+            return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
+    return None
+
+
+def _check_target(target: Path, source: Path | None) -> None:
+    if source is not None and target.resolve() == source.resolve():
+        raise HeadscanError(f"will not write over the original in {target}: choose another folder")
+    taken = target.exists() and not (
+        target.is_dir() and (not any(target.iterdir()) or (target / EDIT_FILE).is_file())
+    )
+    if taken:
+        raise HeadscanError(f"{target} exists and is not an edited model: choose another folder")
+    _files.check_writable(target.parent)
+
+
+def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a model's folder, its weights replaced by `state` under the keys and in the dtypes of its files."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and (path.name in _NOT_WEIGHTS or path.suffix in _COPIED):
+            shutil.copyfile(path, aside / path.name)
+    shards = [path for path in sorted(source.glob("*.safetensors")) if path.name not in _NOT_WEIGHTS]
+    if not shards:
+        _write(_in_dtypes_of(_unpickled(source), state), aside / _WEIGHTS, {})
+        return
+    missing = set(state)
+    for shard in shards:
+        tensors, header = _read(shard)
+        missing -= set(tensors)
+        _write(_in_dtypes_of(tensors, state), aside / shard.name, header)
+    if missing:
+        raise HeadscanError(f"the weights in {source} have no tensor {min(missing)}: they are of another layout")
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _unpickled(source: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a folder that has no safetensors file, read with torch's ``weights_only`` loader."""
+    import torch
+
+    for path in sorted(source.iterdir()):
+        if path.suffix in (".bin", ".pth", ".pt"):
+            with explaining(f"{path} cannot be read", checkpoint=True):
+                content: Any = torch.load(path, map_location="cpu", weights_only=True)
+                content = content.get("state_dict", content)
+                return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    raise HeadscanError(f"{source} holds no weights any more (.safetensors, .bin or .pth)")
+
+
+def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the model's tensors under a file's keys, in its dtypes; what the model has not is kept."""
+    found = {}
+    for name, tensor in tensors.items():
+        mine = state.get(name, tensor)
+        if mine.shape != tensor.shape:
+            raise HeadscanError(
+                f"the file's {name} has shape {tuple(tensor.shape)}, the model's {tuple(mine.shape)}: it was resized "
+                "when it was loaded; save to a .safetensors file instead"
+            )
+        cast = mine.to(tensor.dtype).contiguous()
+        if cast.is_floating_point() and not bool(cast.isfinite().all()):
+            raise HeadscanError(f"the edited {name} does not fit the file's {tensor.dtype}")
+        found[name] = cast
+    return found
+
+
+def _new_folder(model: EditedModel, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write a model that came without a folder of its own: transformers' way, else as open_clip's local-dir."""
+    if hasattr(model.module, "save_pretrained"):
+        model.module.save_pretrained(aside, state_dict=dict(state))  # type: ignore[operator]
+        return
+    import open_clip
+
+    config = open_clip.get_model_config(model.name.replace("/", "-"))
+    if config is None:
+        raise HeadscanError(
+            f"{model.name} has no configuration to save with it: give a path that ends in .safetensors for its "
+            "state dict"
+        )
+    preprocess = getattr(model.module.visual, "preprocess_cfg", {})
+    whole = {"model_cfg": config, "preprocess_cfg": dict(preprocess)}
+    (aside / _CONFIG).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    _write(state, aside / _WEIGHTS, {"format": "pt"})
+
+
+def _save_file(model: EditedModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _files.write_aside(target) as aside:
+        _write(state, aside, {"format": "pt"})
+    with _files.write_aside(target.with_suffix(".md")) as aside:
+        aside.write_text(card(model), encoding="utf-8")
+    model.edit.save(target.with_suffix(".edit.json"))
+    return target
+
+
+def _write(tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=metadata)
+    except SafetensorError as error:
+        raise HeadscanError(f"cannot write {path.name}: {error}") from error

@@ -1,0 +1,231 @@
+"""Zero-shot classification of pictures: an image folder or arrays, class names and prompt templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan import _files
+from headscan.errors import HeadscanError
+from headscan.evaluate.intervals import wilson
+from headscan.joint import normalise
+from headscan.models import check_model
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from headscan.models import Model
+
+__all__ = ["ZeroShot", "class_embeddings", "embed_images", "read_image_folder", "zero_shot"]
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShot:
+    """Zero-shot predictions and how many are right.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    scores : ndarray of float64, shape (n, classes)
+        Cosines of pictures and classes.
+    labels : ndarray of int64, shape (n,)
+    """
+
+    classes: tuple[str, ...]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """The class of the largest cosine, ties to the first, (n,)."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Which predictions are right, (n,)."""
+        return np.asarray(self.predictions == self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pictures that are classified rightly."""
+        return float(self.hits.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy."""
+        return wilson(int(self.hits.sum()), len(self.hits))
+
+    def top(self, count: int) -> float:
+        """Share of pictures whose class is among the `count` best; ties count for the picture."""
+        mine = self.scores[np.arange(len(self.labels)), self.labels]
+        return float(((self.scores > mine[:, None]).sum(axis=1) < count).mean())
+
+
+def zero_shot(
+    model: Model,
+    images: Any,
+    labels: Sequence[int] | NDArray[np.integer[Any]],
+    classes: Sequence[str],
+    *,
+    templates: Sequence[str] = ("a photo of a {}",),
+    batch_size: int = 128,
+) -> ZeroShot:
+    """Classify pictures by the cosine between their embeddings and those of the classes' prompts.
+
+    Parameters
+    ----------
+    model : Model
+    images : array or sequence of paths
+        As in `embed_images`, or unit embeddings (n, joint_dim) that it returned.
+    labels : sequence of int, length n
+        Places in `classes`.
+    classes : sequence of str
+    templates : sequence of str
+        Texts with ``{}`` for the class name; the embeddings of a class's prompts are averaged.
+    batch_size : int, default 128
+        Pictures a forward pass.
+
+    Raises
+    ------
+    HeadscanError
+        If labels do not fit pictures or classes.
+    """
+    check_model(model)
+    known = np.asarray(labels, dtype=np.int64)
+    if known.size == 0 or known.min() < 0 or known.max() >= len(classes):
+        raise HeadscanError(f"labels must be from 0 to {len(classes) - 1}, at least one of them")
+    embedded = images
+    if not (isinstance(images, np.ndarray) and images.ndim == 2):
+        embedded = embed_images(model, images, batch_size=batch_size)
+    if len(embedded) != len(known):
+        raise HeadscanError(f"expected one label a picture, got {len(known)} labels for {len(embedded)} pictures")
+    scores = embedded @ class_embeddings(model, classes, templates=templates).T
+    return ZeroShot(tuple(classes), scores, known)
+
+
+def class_embeddings(
+    model: Model, classes: Sequence[str], *, templates: Sequence[str] = ("a photo of a {}",)
+) -> NDArray[np.float64]:
+    """Return one unit embedding a class, (classes, joint_dim): the mean of its normalised prompts, normalised.
+
+    Raises
+    ------
+    HeadscanError
+        If a template does not hold ``{}`` once, or there are no classes.
+    """
+    if not classes or not templates:
+        raise HeadscanError("at least one class and one template are needed")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise HeadscanError(f"a template needs {{}} once, where the class goes; got {template!r}")
+    prompts = [template.replace("{}", name) for name in classes for template in templates]
+    embedded = normalise(model.encode_text(prompts).astype(np.float64))
+    return normalise(embedded.reshape(len(classes), len(templates), -1).mean(axis=1))
+
+
+def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray[np.float64]:
+    """Embed pictures with the model's own preprocessing.
+
+    Parameters
+    ----------
+    model : Model
+    images : array of uint8, shape (n, height, width, 3), or sequence of paths
+        RGB pictures. Those of the model's own size are normalised alone; others are resized and cropped as
+        open_clip does for this model.
+    batch_size : int, default 128
+
+    Returns
+    -------
+    ndarray of float64, shape (n, joint_dim)
+        Unit rows.
+
+    Raises
+    ------
+    HeadscanError
+        If the pictures are of another kind, or one cannot be read.
+    """
+    import torch
+
+    check_model(model)
+    if len(images) == 0:
+        raise HeadscanError("there are no pictures to embed")
+    prepare = _Preprocessing(model.module)
+    first = next(model.module.parameters())
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = prepare(images[start : start + batch_size]).to(first.device, first.dtype)
+            rows.append(model.module.encode_image(batch).double().cpu().numpy())  # type: ignore[operator]
+    return normalise(np.concatenate(rows))
+
+
+class _Preprocessing:
+    """From pictures to the model's input (n, 3, height, width)."""
+
+    def __init__(self, module: Any) -> None:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        size = module.visual.image_size
+        config = {"size": size, **getattr(module.visual, "preprocess_cfg", {})}
+        self._config = PreprocessCfg(**config)
+        self._size = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+        self._transform = image_transform_v2(self._config, is_train=False)
+
+    def __call__(self, images: Any) -> torch.Tensor:
+        import torch
+
+        if not isinstance(images, np.ndarray):
+            return torch.stack([self._transform(_open(path)) for path in images])
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise HeadscanError(
+                f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
+            )
+        if images.shape[1:3] != self._size:
+            from PIL import Image
+
+            return torch.stack([self._transform(Image.fromarray(image)) for image in images])
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self._config.mean, self._config.std))
+        return (pixels - mean) / std
+
+
+def _open(path: str | Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise HeadscanError(f"cannot read the picture {path}: {error}") from error
+
+
+def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+    """Return the pictures, labels and class names of a folder with one subfolder a class.
+
+    Class names are the subfolders' names with underscores read as spaces, in alphabetical order.
+
+    Raises
+    ------
+    HeadscanError
+        If there is no such folder or no picture in it.
+    """
+    root = _files.expanded(folder)
+    if not root.is_dir():
+        raise HeadscanError(f"there is no image folder {root}")
+    subfolders = sorted(path for path in root.iterdir() if path.is_dir())
+    found = [(path, label) for label, subfolder in enumerate(subfolders) for path in _pictures(subfolder)]
+    if not found:
+        raise HeadscanError(f"{root} holds no pictures: expected one subfolder a class with {', '.join(_SUFFIXES)}")
+    names = tuple(path.name.replace("_", " ") for path in subfolders)
+    return [path for path, _ in found], np.array([label for _, label in found], dtype=np.int64), names
+
+
+def _pictures(folder: Path) -> Iterable[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())

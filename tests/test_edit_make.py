@@ -1,0 +1,291 @@
+"""Making edits: matching a text, task rescaling, judgements; and the judges."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+
+import numpy as np
+import pytest
+
+import headscan as hs
+from headscan.edit import Direction
+from headscan.edit.judgements import JudgedItem, items
+from headscan.edit.matching import embed_queries, names_one_of
+from headscan.judge import EmbeddingJudge, EndpointJudge
+
+
+@pytest.fixture(scope="module")
+def scan(model, dictionary):
+    return hs.scan(model, dictionary, k=3, sides=("write", "read"))
+
+
+def brute_scores(scan, dictionary, model, like, unlike=()):
+    """Scores by (layer, head, index) and pole, one explanation at a time."""
+    place = {text: row for row, text in enumerate(dictionary.texts)}
+    wanted, avoided = (
+        [embed_queries(model, dictionary, [text])[0] for text in texts] if texts else [] for texts in (like, unlike)
+    )
+    found = {}
+    for row in scan.table().query("side == 'write'").to_dict("records"):
+        total, mean = 0.0, 0.0
+        for i in range(3):
+            atom = dictionary.atoms[place[row[f"concept_{i}"]]].astype(float)
+            near = max(float(atom @ query) for query in wanted)
+            far = max((float(atom @ query) for query in avoided), default=-9.0)
+            total += row[f"coefficient_{i}"]
+            mean += row[f"coefficient_{i}"] * (near if near >= far else -far)
+        found.setdefault((row["layer"], row["head"], row["index"]), []).append(mean / total)
+    return found
+
+
+@pytest.mark.parametrize(("poles", "combine"), [("any", max), ("all", min), ("mean", np.mean)])
+def test_suppressed_are_those_whose_concepts_are_near(scan, model, dictionary, poles, combine):
+    scores = brute_scores(scan, dictionary, model, ["snow", "sand"])
+    middle = float(np.median([combine(values) for values in scores.values()]))  # of an even number: no score itself
+    edit = hs.Edit.suppress(
+        scan, model, like="snow, sand", threshold=middle, strength=0.25, poles=poles, dictionary=dictionary
+    )
+    expected = {Direction("vo", *key) for key, values in scores.items() if combine(values) >= middle}
+    assert set(edit.multipliers) == expected
+    assert 0 < len(expected) < len(scores)
+    assert set(edit.multipliers.values()) == {0.25}
+    assert edit.info.steps[0]["like"] == ["snow", "sand"]
+
+
+def test_unlike_takes_concepts_away(scan, model, dictionary):
+    options = {"like": "snow", "threshold": 0.1, "dictionary": dictionary}
+    scores = brute_scores(scan, dictionary, model, ["snow"], ["dog", "cat"])
+    edit = hs.Edit.suppress(scan, model, unlike="dog, cat", **options)
+    assert set(edit.multipliers) == {Direction("vo", *key) for key, values in scores.items() if max(values) >= 0.1}
+    assert set(edit.multipliers) < set(hs.Edit.suppress(scan, model, **options).multipliers)
+
+
+def test_the_scans_concepts_are_encoded_where_no_dictionary_is_given(scan, model):
+    edit = hs.Edit.amplify(scan, model, like="snow", threshold=0.3, layers=[1])
+    assert edit.multipliers and {direction.layer for direction in edit.multipliers} == {1}
+    assert set(edit.multipliers.values()) == {2.0}
+
+
+def test_the_default_threshold_is_what_few_random_directions_reach(scan, model, dictionary):
+    edits = [hs.Edit.suppress(scan, model, like="snow", chance=c, dictionary=dictionary) for c in (0.05, 0.5)]
+    assert edits[0].info.steps[0]["threshold"] > edits[1].info.steps[0]["threshold"]
+    # The tiny model's weights are random: about as many of its 96 directions pass as of random ones.
+    assert len(edits[0]) <= 0.15 * 96 and 0.3 * 96 <= len(edits[1]) <= 0.7 * 96
+    again = hs.Edit.suppress(scan, model, like="snow", dictionary=dictionary)
+    assert again.multipliers == edits[0].multipliers
+
+
+def test_classes_rescale_by_relevance(scan, model, dictionary):
+    edit = hs.Edit.for_classes(scan, model, ["cat", "dog"], sparsity=4, ceiling=1.1, dictionary=dictionary)
+    step = edit.info.steps[0]
+    assert not {"cat", "dog"} & set(step["task_concepts"])
+    place = {text: row for row, text in enumerate(dictionary.texts)}
+    task = dictionary.atoms[[place[text] for text in step["task_concepts"]]].astype(float)
+    for (layer, head, index), rows in scan.table().query("side == 'write'").groupby(["layer", "head", "index"]):
+        relevance = max(
+            sum(
+                row[f"coefficient_{i}"] * (task @ dictionary.atoms[place[row[f"concept_{i}"]]].astype(float)).max()
+                for i in range(3)
+            )
+            for row in rows.to_dict("records")
+        )
+        expected = min(max(relevance + 0.3, 0.8), 1.1)
+        assert edit.multipliers.get(Direction("vo", layer, head, index), 1.0) == pytest.approx(expected, abs=1e-6)
+
+
+def test_class_names_are_whole_words():
+    assert names_one_of("three Cats", ["cat"]) and names_one_of("red fox", ["fox", "cat"])
+    assert names_one_of("foxes", ["fox"])
+    assert not names_one_of("cattle", ["cat"]) and not names_one_of("catfish", ["cat", "fis"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"like": " , "}, "like is a text"),
+        ({"like": "snow", "poles": "+"}, "poles must be one of any, all, mean"),
+        ({"like": "snow", "strength": float("nan")}, "strength must be a finite number"),
+        ({"like": "snow", "chance": 0}, "chance must be a share"),
+        ({"like": "snow", "threshold": "high"}, "threshold must be a finite number"),
+        ({"like": "snow", "layers": [7]}, "no write directions of these layers"),
+    ],
+)
+def test_bad_options_are_refused(scan, model, options, says):
+    with pytest.raises(hs.HeadscanError, match=says):
+        hs.Edit.suppress(scan, model, **options)
+
+
+def test_strangers_are_refused(scan, model, dictionary, module):
+    module.visual.proj.data += 1
+    with pytest.raises(hs.HeadscanError, match="scan this model"):
+        hs.Edit.suppress(scan, hs.load_model(module), like="snow")
+    other = hs.load_dictionary(["cat", "dog", "fish"], model=model, cache=False)
+    with pytest.raises(hs.HeadscanError, match="not the one that the scan was made with"):
+        hs.Edit.suppress(scan, model, like="snow", dictionary=other)
+    read = hs.scan(model, dictionary, layers=0, k=3, sides="read")
+    with pytest.raises(hs.HeadscanError, match="no write directions"):
+        hs.Edit.suppress(read, model, like="snow")
+    with pytest.raises(hs.HeadscanError, match="sparsity must be from 1"):
+        hs.Edit.for_classes(scan, model, ["cat"], sparsity=500, dictionary=dictionary)
+
+
+# ---- judgements
+
+
+def test_files_of_scores_become_multipliers(scan, tmp_path):
+    (tmp_path / "scores.csv").write_text("layer,head,index,pole,score\n0,1,2,+,5\n0,1,2,-,1\n1,0,0,+,3\n1,0,0,-,4\n")
+    lines = [{"layer": 0, "head": 1, "index": 2, "score": 5}, {"layer": 1, "head": 0, "index": 0, "score": 3.6}]
+    (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "scores.json").write_text(json.dumps(lines))
+    mapping = {5: 0.0, 4: 0.5, 3: 0.75}
+    expected = {Direction("vo", 0, 1, 2): 0.0, Direction("vo", 1, 0, 0): 0.5}
+    for name in ("scores.csv", "scores.jsonl", "scores.json"):
+        assert hs.Edit.from_judgements(scan, tmp_path / name, mapping).multipliers == expected
+    both = hs.Edit.from_judgements(scan, tmp_path / "scores.csv", mapping, poles="mean")
+    assert both.multipliers == {Direction("vo", 0, 1, 2): 0.75, Direction("vo", 1, 0, 0): 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("layer,head,index\n0,0,0\n", "score is missing"),
+        ("layer,head,index,score\n0,0,0,9\n", "from 1 to 5, not 9"),
+        ("layer,head,index,score\n0,0,0,\n", "from 1 to 5, not nan"),
+        ("layer,head,index,score\n0,0,99,3\n", "judgement 1: the scan has no"),
+        ("layer,head,index,score\n0,0,x,3\n", "judgement 1 is not of numbers"),
+        ("", "cannot read the judgements"),
+    ],
+)
+def test_bad_scores_are_refused(scan, tmp_path, text, says):
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(hs.HeadscanError, match=says):
+        hs.Edit.from_judgements(scan, tmp_path / "scores.csv", {5: 0.0})
+
+
+def test_any_callable_judges(scan):
+    def judge(asked):
+        assert all(isinstance(item, JudgedItem) for item in asked)
+        return [5 if item.direction.layer == 2 and item.pole == "-" else 1 for item in asked]
+
+    edit = hs.Edit.from_judgements(scan, judge, lambda score: 1 - (score - 1) / 4)
+    assert set(edit.multipliers) == {Direction("vo", 2, head, i) for head in range(4) for i in range(8)}
+    with pytest.raises(hs.HeadscanError, match="asked for 192 scores and gave 1"):
+        hs.Edit.from_judgements(scan, lambda asked: [3], {5: 0})
+
+
+def test_the_offline_judge_agrees_with_matching(scan, model, dictionary):
+    judge = EmbeddingJudge(model=model, dictionary=dictionary, about="snow, sand")
+    scores = brute_scores(scan, dictionary, model, ["snow", "sand"])
+    given = judge(items(scan))
+    for item, score in zip(items(scan), given, strict=True):
+        _, layer, head, index = item.direction
+        mean = scores[layer, head, index][0 if item.pole == "+" else 1]
+        assert score == pytest.approx(1 + 4 * max(mean, 0), abs=1e-5)
+
+
+class Service:
+    """A chat service on the loopback that answers as the test says."""
+
+    def __init__(self):
+        self.requests, self.answer, self.lock = [], lambda number, prompt: (200, "4"), threading.Lock()
+        service = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with service.lock:
+                    service.requests.append((self.path, self.headers.get("Authorization"), body))
+                    status, content = service.answer(len(service.requests), body["messages"][0]["content"])
+                data = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def service(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    service = Service()
+    yield service
+    service.server.shutdown()
+    service.server.server_close()
+
+
+ITEMS = [JudgedItem(Direction("vo", 0, 0, index), "+", (f"thing {index}", "snow"), (0.75, 0.5)) for index in range(6)]
+
+
+def make_judge(service, **options):
+    settings = {"about": "the season", "url": service.url, "model": "small", "wait_seconds": 0.001, **options}
+    return EndpointJudge(**settings)
+
+
+def test_the_endpoint_is_asked_and_its_digit_read(service, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sesame")
+    service.answer = lambda number, prompt: (200, f"Score: {1 + int(prompt.split('thing ')[1][0]) % 5}.")
+    assert make_judge(service, key_variable="MY_KEY")(ITEMS) == [1, 2, 3, 4, 5, 1]
+    path, key, body = service.requests[0]
+    assert (path, key, body["model"], body["temperature"]) == ("/v1/chat/completions", "Bearer sesame", "small", 0)
+    assert (
+        "(0.75)\n- snow (0.50)" in body["messages"][0]["content"] and "the season" in body["messages"][0]["content"]
+    )
+
+
+def test_no_key_is_sent_where_none_is_set(service, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    make_judge(service)(ITEMS[:1])
+    assert service.requests[0][1] is None
+
+
+def test_failures_are_retried(service):
+    answers = iter([(503, ""), (429, ""), (200, "I cannot say"), (200, "1 or 2"), (200, "7"), (200, "3")])
+    service.answer = lambda number, prompt: next(answers)
+    assert make_judge(service)(ITEMS[:1]) == [3]
+    assert len(service.requests) == 6
+
+
+def test_attempts_end_and_refusals_end_at_once(service):
+    service.answer = lambda number, prompt: (500, "")
+    with pytest.raises(hs.HeadscanError, match="no score in 3 attempts: status 500"):
+        make_judge(service, retries=2)(ITEMS[:1])
+    service.requests.clear()
+    service.answer = lambda number, prompt: (401, "")
+    with pytest.raises(hs.HeadscanError, match="refuses: status 401"):
+        make_judge(service)(ITEMS[:1])
+    assert len(service.requests) == 1
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(service, tmp_path):
+    cache = tmp_path / "deep" / "answers.jsonl"
+    service.answer = lambda number, prompt: (200, "2") if number <= 3 else (403, "")
+    with pytest.raises(hs.HeadscanError, match="403"):
+        make_judge(service, cache=cache, concurrency=1)(ITEMS)
+    cache.write_text(cache.read_text() + '{"key": "to')  # torn by a kill
+    assert len(cache.read_text().splitlines()) == 4
+    service.answer = lambda number, prompt: (200, "5")
+    assert make_judge(service, cache=cache)(ITEMS) == [2, 2, 2, 5, 5, 5]
+    asked = len(service.requests)
+    assert make_judge(service, cache=cache)(ITEMS) == [2, 2, 2, 5, 5, 5]
+    assert len(service.requests) == asked
+    assert make_judge(service, cache=cache, about="something else")(ITEMS[:1]) == [5]
+    assert len(service.requests) == asked + 1
+
+
+def test_the_endpoint_judges_a_scan(service, scan):
+    service.answer = lambda number, prompt: (200, "5" if "snow" in prompt else "1")
+    edit = hs.Edit.from_judgements(scan, make_judge(service), {5: 0.0}, layers=[2])
+    rows = scan.table().query("side == 'write' and layer == 2")
+    used = [any(row[f"concept_{i}"] == "snow" and row[f"coefficient_{i}"] > 0 for i in range(3))
+            for row in rows.to_dict("records")]  # fmt: skip
+    expected = {Direction("vo", 2, h, i) for h, i in rows[used][["head", "index"]].itertuples(index=False)}
+    assert set(edit.multipliers) == expected and expected
