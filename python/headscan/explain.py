@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan import cuda
 from headscan.comp import comp
 from headscan.errors import HeadscanError
 from headscan.joint import cosine
@@ -57,6 +58,7 @@ def explain_directions(
     k: int = 5,
     coherence: float = 0.3,
     threads: int = 0,
+    device: cuda.Device = None,
 ) -> Explanations:
     """Explain directions of the residual stream with k concepts each (COMP, arXiv 2603.24653).
 
@@ -75,6 +77,8 @@ def explain_directions(
         pursuit.
     threads : int, default 0
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
+    device
+        Where the codes are found, as in `comp`.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def explain_directions(
         )
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     images = joint.to_joint(vectors)
-    codes = comp(images, dictionary.packed, k=k, coherence=coherence, threads=threads)
+    codes = comp(images, dictionary.packed, k=k, coherence=coherence, threads=threads, device=device)
     rebuilt = _reconstruct(codes.indices, codes.coefficients, atoms)
     return Explanations(
         indices=codes.indices,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan import _files
+from headscan import _files, cuda
 from headscan.dictionary import Dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, check_code_options, explain_directions, whole_number
@@ -59,6 +59,7 @@ def scan(
     coherence: float = 0.3,
     fold: bool = True,
     threads: int = 0,
+    device: cuda.Device = None,
     progress: bool | None = None,
 ) -> Scan:
     """Explain every singular direction of every head of the chosen layers (arXiv 2603.24653).
@@ -79,7 +80,7 @@ def scan(
     poles : {"both", "+", "-"}
         Which poles of each direction to explain. Signs follow `svd_factored`: the largest-magnitude entry of
         the left singular vector is positive.
-    k, coherence, threads
+    k, coherence, threads, device
         As in `comp`.
     fold : bool, default True
         Fold the layer norm and centre, as in `vo_factors`.
@@ -118,7 +119,7 @@ def scan(
     explained: list[Explanations] = []
     total = len(chosen) * model.heads * model.rank * len(info.sides) * len(info.poles)
     with progress_bar("explaining directions", total=total, unit="directions", show=progress) as advance:
-        for batch in _batches(_layer_directions(model, info, threads=threads)):
+        for batch in _batches(_layer_directions(model, info, threads=threads, device=device)):
             explained.append(
                 explain_directions(
                     batch.vectors,
@@ -127,6 +128,7 @@ def scan(
                     k=info.k,
                     coherence=info.coherence,
                     threads=threads,
+                    device=device,
                 )
             )
             labels.append(_without_vectors(batch))
@@ -135,11 +137,11 @@ def scan(
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
 
 
-def _layer_directions(model: Model, info: ScanInfo, *, threads: int) -> Iterator[_Directions]:
+def _layer_directions(model: Model, info: ScanInfo, *, threads: int, device: cuda.Device) -> Iterator[_Directions]:
     """Yield each layer's directions, ordered by head, index, side and pole."""
     for layer in info.layers:
         factors = vo_factors(model, layers=[layer], fold=info.folded)
-        u, sigma, vh = svd_factored(factors.left[0], factors.right[0], threads=threads)
+        u, sigma, vh = svd_factored(factors.left[0], factors.right[0], threads=threads, device=device)
         by_side = {"write": vh, "read": u.transpose(0, 2, 1)}  # each (heads, rank, width)
         signs = np.array([1.0 if pole == "+" else -1.0 for pole in info.poles])
         stacked = np.stack([by_side[side] for side in info.sides], axis=2)  # (heads, rank, sides, width)
