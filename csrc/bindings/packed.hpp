@@ -48,7 +48,8 @@ inline PackedDictionary packed_dictionary(const Array<float>& atoms, const py::d
   expect_size(beyond, layout.blocks() * (kSegments - 1) * kBlockAtoms, "beyond");
   return {packed_views<const std::uint8_t, const float>(layout, rotation.data(), codes.data(), scale.data(),
                                                         error.data(), beyond.data()),
-          matrix(atoms)};
+          matrix(atoms),
+          {}};
 }
 
 }  // namespace headscan::bindings
