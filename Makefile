@@ -55,6 +55,7 @@ cuda: $(VENV)/.installed  ## the CUDA engine where nvcc is: no warning, no spill
 	  $(BIN)/cmake --preset cuda && $(BIN)/cmake --build --preset cuda && $(BIN)/ctest --preset cuda; fi
 
 cuda-check: $(VENV)/.installed  ## all that needs a GPU: tests, compute-sanitizer, benchmark (results/cuda.md)
+	$(BIN)/python -m pip install --quiet pybind11
 	PYTHON=$(BIN)/python benchmarks/gpu.sh
 
 clean:  ## remove everything that was built

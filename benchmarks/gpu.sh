@@ -5,7 +5,7 @@
 #
 #   PYTHON=python3 benchmarks/gpu.sh [--quick]
 #
-# PYTHON needs torch with CUDA, pybind11, scipy and rich; for the tests pytest, hypothesis and open_clip_torch besides.
+# PYTHON needs torch with CUDA, pybind11 and scipy; for the tests pytest, hypothesis and open_clip_torch besides.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}

@@ -87,6 +87,7 @@ def same(left, right):
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", ("cuda:1", "cuda:0")])
 def test_queries_are_shared_out_and_codes_come_back(stand_in, case, device, dtype):
     x, packed = case[0].astype(dtype), case[1]
+    x.flags.writeable = False
     codes = hs.comp(x, packed, k=3, device=device)
     same(codes, hs.comp(x, packed, k=3))
     expected = {"cuda": [(9, 100)], "cuda:1": [(9, 101)]}.get(device, [(5, 101), (4, 100)])

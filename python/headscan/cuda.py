@@ -164,7 +164,9 @@ def _tensor(value: Any, index: int) -> Any:
     """Bring an array to a device as a contiguous float32 or float64 tensor; one that is there stays as it is."""
     import torch
 
-    tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value).detach()
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.require(value, requirements=["C", "W"]))  # torch warns of what it might not write
+    tensor = value.detach()
     if tensor.is_floating_point() and tensor.element_size() < 4:
         tensor = tensor.float()
     if tensor.dtype not in (torch.float32, torch.float64):
