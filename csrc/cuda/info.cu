@@ -9,6 +9,10 @@ std::vector<DeviceInfo> devices() {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
     (void)cudaGetLastError();
+    int driver = 0;
+    if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+      throw std::runtime_error("no NVIDIA driver is installed");
+    }
     throw std::runtime_error(cudaGetErrorString(status));
   }
   std::vector<DeviceInfo> found;
