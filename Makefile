@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help scan test lint format bench sanitize clean
+.PHONY: help scan test lint format bench sanitize cuda cuda-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,12 +31,12 @@ lint: $(VENV)/.installed  ## formatting, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]pp')
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
 
 format: $(VENV)/.installed  ## rewrite the sources in the project's format
 	$(BIN)/python -m pip install --quiet ".[lint]"
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(find csrc tests -name '*.[ch]pp')
+	$(BIN)/clang-format -i $$(find csrc tests -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
 
 bench: $(VENV)/.installed  ## the benchmarks, interleaved with their baselines; tables in benchmarks/results/ (an hour)
 	$(BIN)/python -m pip install --quiet ".[bench]"
@@ -50,6 +50,14 @@ sanitize: $(VENV)/.installed  ## the C++ tests under AddressSanitizer + Undefine
 	for preset in asan tsan; do \
 	  $(BIN)/cmake --preset $$preset && $(BIN)/cmake --build --preset $$preset && $(BIN)/ctest --preset $$preset || exit 1; \
 	done
+
+cuda: $(VENV)/.installed  ## the CUDA engine where nvcc is: no warning, no spilled register; its steps checked on the CPU
+	@if ! command -v nvcc >/dev/null; then echo "skipped: nvcc was not found"; else \
+	  $(BIN)/cmake --preset cuda && $(BIN)/cmake --build --preset cuda && $(BIN)/ctest --preset cuda; fi
+
+cuda-check: $(VENV)/.installed  ## all that needs a GPU: tests, compute-sanitizer, benchmark (results/cuda.md)
+	$(BIN)/python -m pip install --quiet pybind11
+	PYTHON=$(BIN)/python benchmarks/gpu.sh
 
 clean:  ## remove everything that was built
 	rm -rf build dist out $(VENV)/.installed

@@ -16,6 +16,8 @@ import numpy as np
 import peaks
 import threadpoolctl
 import torch
+from check import check_svd
+from data import vo_factors
 from interleave import Contender
 
 import headscan as hs
@@ -122,14 +124,6 @@ def pass_bar(options):
     return f"One pass, {len(x)} queries x {len(atoms)} {options.kind} atoms x {atoms.shape[1]}", lines
 
 
-def vo_factors(heads, width, rank, seed=0):
-    """Factors with the decaying spectra of trained heads, float32."""
-    rng = np.random.default_rng(seed)
-    decay = np.linspace(1.0, 0.1, rank, dtype=np.float32)
-    left = rng.standard_normal((heads, width, rank), dtype=np.float32) * decay
-    return left, rng.standard_normal((heads, rank, width), dtype=np.float32)
-
-
 def svd_bar(options):
     """The VO SVDs of ViT-L/14 against torch; the dense one timed on a few heads and scaled."""
     left, right = vo_factors(options.heads, 1024, 64)
@@ -156,11 +150,6 @@ def svd_bar(options):
         ratio = interleave.spread(interleave.ratios(contenders[-1], slow))
         lines += ["", f"headscan over {slow.name}: {ratio} times"]
     return f"SVD of {options.heads} heads, factors 1024 x 64", lines
-
-
-def check_svd(name, errors, limit=1e-6):
-    if max(errors) > limit:
-        raise AssertionError(f"{name}: sigma error, orthogonality {errors}, limit {limit:.0e}")
 
 
 def decaying(count, rows, columns, seed=0):

@@ -33,11 +33,11 @@ def nonnegative_fit(support, targets):
 @torch.inference_mode()
 def comp_published(x, atoms, k, coherence, batch=64):
     """SITH's COMP as published: a round is three products with the dictionary, a mask and codes of B x M."""
-    picks = torch.empty(len(x), k, dtype=torch.int64)
+    picks = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
     transposed = atoms.T
     for rows, picked in zip(x.split(batch), picks.split(batch), strict=True):
-        selected = torch.zeros(len(rows), len(atoms), dtype=torch.bool)
-        codes = torch.zeros(len(rows), len(atoms))
+        selected = torch.zeros(len(rows), len(atoms), dtype=torch.bool, device=x.device)
+        codes = torch.zeros(len(rows), len(atoms), device=x.device)
         residual = rows
         for size in range(k):
             scores = residual @ transposed
@@ -53,7 +53,7 @@ def comp_published(x, atoms, k, coherence, batch=64):
 @torch.inference_mode()
 def comp_folded(x, atoms, k, coherence, batch=64):
     """The same picks from one product a round: one folded query, the residual from gathered rows."""
-    picks = torch.empty(len(x), k, dtype=torch.int64)
+    picks = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
     transposed = atoms.T
     for rows, picked in zip(x.split(batch), picks.split(batch), strict=True):
         query = rows

@@ -4,7 +4,9 @@ import baselines
 import check
 import pytest
 import torch
-from bars import check_svd, decaying, vo_factors
+from bars import decaying
+from check import check_svd
+from data import vo_factors
 
 import headscan as hs
 

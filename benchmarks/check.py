@@ -81,3 +81,8 @@ def low_rank_error(a, result, sample=2):
         gram = np.linalg.eigvalsh(exact @ exact.T)[::-1]
         worst = max(worst, float(np.linalg.norm(exact - (u * s) @ vh) / np.sqrt(gram[len(s) :].sum())))
     return worst
+
+
+def check_svd(name, errors, limit=1e-6):
+    if max(errors) > limit:
+        raise AssertionError(f"{name}: sigma error, orthogonality {errors}, limit {limit:.0e}")

@@ -94,6 +94,14 @@ def directions(queries, count, seed=0):
     return np.ascontiguousarray(chosen * rng.choice(np.float32([-1, 1]), size=(len(chosen), 1)))
 
 
+def vo_factors(heads, width, rank, seed=0):
+    """Factors with the decaying spectra of trained heads, float32."""
+    rng = np.random.default_rng(seed)
+    decay = np.linspace(1.0, 0.1, rank, dtype=np.float32)
+    left = rng.standard_normal((heads, width, rank), dtype=np.float32) * decay
+    return left, rng.standard_normal((heads, rank, width), dtype=np.float32)
+
+
 def dictionary_statistics(atoms, sample=2000, seed=0):
     """Energy in the leading axes, the nearest neighbour's cosine, and how cosines between atoms spread."""
     rng = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 
 import headscan as hs
+from headscan.cuda import devices_for
 
 torch.set_num_threads(2)
 
@@ -90,6 +91,16 @@ def write_bundle(folder, module, *, config=None, image_mean=None):
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADSCAN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def cuda_device():
+    """The first CUDA device; skips, saying why, where none can be used."""
+    try:
+        devices_for(None, "cuda", "the test")
+    except hs.HeadscanError as error:
+        pytest.skip(str(error))
+    return torch.device("cuda", 0)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """comp against the float64 reference, on every instruction set, and its properties."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,13 @@ def isa(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=["plain", "packed"])
-def searched(request):
-    """Prepare a dictionary for each of the two searches."""
-    return hs.pack if request.param == "packed" else lambda atoms: atoms
+@pytest.fixture(params=["plain", "packed", "cuda"])
+def searched(request, monkeypatch):
+    """Prepare a dictionary for each of the searches, and have `hs.comp` run there."""
+    if request.param == "cuda":
+        request.getfixturevalue("cuda_device")
+        monkeypatch.setattr(hs, "comp", functools.partial(hs.comp, device="cuda"))
+    return (lambda atoms: atoms) if request.param == "plain" else hs.pack
 
 
 def agrees(x, atoms, k=5, coherence=0.3, searched=lambda atoms: atoms):

@@ -1,5 +1,7 @@
 """svd_factored against numpy.linalg.svd of the product."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,13 @@ import headscan as hs
 from headscan import _core
 
 
-@pytest.fixture(params=_core.build_info()["instruction_sets"])
+@pytest.fixture(params=[*_core.build_info()["instruction_sets"], "cuda"])
 def isa(request, monkeypatch):
-    monkeypatch.setenv("HEADSCAN_ISA", request.param)
+    if request.param == "cuda":
+        request.getfixturevalue("cuda_device")
+        monkeypatch.setattr(hs, "svd_factored", functools.partial(hs.svd_factored, device="cuda"))
+    else:
+        monkeypatch.setenv("HEADSCAN_ISA", request.param)
     return request.param
 
 
@@ -62,7 +68,7 @@ def test_rank_deficient_factors(isa, rank):
 
 
 @pytest.mark.parametrize("scale", [1e-160, 1e-30, 1e30, 1e160])
-def test_extreme_scales(scale):
+def test_extreme_scales(isa, scale):
     rng = np.random.default_rng(1)
     left, right = rng.standard_normal((2, 20, 6)) * scale, rng.standard_normal((2, 6, 20))
     u, s, vh = hs.svd_factored(left, right)
@@ -70,7 +76,7 @@ def test_extreme_scales(scale):
 
 
 @pytest.mark.parametrize("scale", [1, 1e300])
-def test_subnormal_factors(scale):
+def test_subnormal_factors(isa, scale):
     rng = np.random.default_rng(3)
     small = np.full((1, 5, 2), 1e-310)
     small[0, :, 1] *= np.arange(5)
@@ -84,13 +90,13 @@ def test_subnormal_factors(scale):
 
 
 @pytest.mark.parametrize(("scale", "largest"), [(1e200, np.inf), (1e-200, 0)])
-def test_singular_values_out_of_range_are_infinite_or_zero(scale, largest):
+def test_singular_values_out_of_range_are_infinite_or_zero(isa, scale, largest):
     left, right = np.zeros((1, 4, 2)), np.zeros((1, 2, 3))
     left[0, 0, 0] = right[0, 0, 0] = scale
     np.testing.assert_array_equal(hs.svd_factored(left, right)[1], [[largest, 0]])
 
 
-def test_columns_whose_squares_are_subnormal():
+def test_columns_whose_squares_are_subnormal(isa):
     rng = np.random.default_rng(4)
     left = rng.standard_normal((1, 30, 12)) * 10.0 ** -np.r_[0, 155:166]
     check(left, rng.standard_normal((1, 12, 20)), 1e-13)

@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.hpp"
+#include "bindings/packed.hpp"
 #include "headscan/comp.hpp"
 
 namespace headscan::bindings {
@@ -52,56 +53,17 @@ py::tuple encode_plain(const Array<T>& x, const Array<float>& atoms, const py::d
   });
 }
 
-PackedLayout layout_of(const py::dict& fields) {
-  PackedLayout layout;
-  layout.rows = fields["rows"].cast<std::size_t>();
-  layout.width = fields["width"].cast<std::size_t>();
-  layout.shift = fields["shift"].cast<int>();
-  layout.largest_norm = fields["largest_norm"].cast<double>();
-  return layout;
-}
-
-void expect_size(const py::array& array, std::size_t size, const char* name) {
-  if (static_cast<std::size_t>(array.size()) != size) {
-    throw std::invalid_argument(std::string(name) + " of the packed dictionary must hold " + std::to_string(size) +
-                                " values, got " + std::to_string(array.size()));
-  }
-}
-
-template <class Byte, class Float, class Codes, class Values>
-PackedViews<Byte, Float> packed_views(const PackedLayout& layout, Float* rotation, Codes&& codes, Values&& scale,
-                                      Values&& error, Values&& beyond) {
-  PackedViews<Byte, Float> views;
-  static_cast<PackedLayout&>(views) = layout;
-  views.rotation = rotation;
-  views.codes = codes;
-  views.scale = scale;
-  views.error = error;
-  views.beyond = beyond;
-  return views;
-}
-
 template <class T>
 py::tuple encode_packed(const Array<T>& x, const Array<float>& atoms, const py::dict& layout_fields,
                         const Array<float>& rotation, const Array<std::uint8_t>& codes, const Array<float>& scale,
                         const Array<float>& error, const Array<float>& beyond, const std::vector<int>& descriptors,
                         std::size_t file_rows, std::size_t offset_bytes, const py::dict& choices) {
   expect_dimensions(x, 2, "x");
-  expect_dimensions(atoms, 2, "atoms");
-  const PackedLayout layout = layout_of(layout_fields);
-  expect_size(rotation, layout.width * layout.width, "rotation");
-  expect_size(codes, layout.blocks() * layout.block_bytes(), "codes");
-  expect_size(scale, layout.blocks() * kBlockAtoms, "scale");
-  expect_size(error, layout.blocks() * kBlockAtoms, "error");
-  expect_size(beyond, layout.blocks() * (kSegments - 1) * kBlockAtoms, "beyond");
-  if (!descriptors.empty() && (file_rows == 0 || (layout.rows - 1) / file_rows >= descriptors.size())) {
+  PackedDictionary dictionary = packed_dictionary(atoms, layout_fields, rotation, codes, scale, error, beyond);
+  if (!descriptors.empty() && (file_rows == 0 || (dictionary.packed.rows - 1) / file_rows >= descriptors.size())) {
     throw std::invalid_argument("the files of the packed dictionary do not hold all its rows");
   }
-  const RowFiles files{descriptors.empty() ? nullptr : descriptors.data(), file_rows, offset_bytes};
-  const PackedDictionary dictionary{
-      packed_views<const std::uint8_t, const float>(layout, rotation.data(), codes.data(), scale.data(), error.data(),
-                                                    beyond.data()),
-      matrix(atoms), files};
+  dictionary.files = {descriptors.empty() ? nullptr : descriptors.data(), file_rows, offset_bytes};
   const auto x_view = matrix(x);
   return encode(x.shape(0), choices, [&](const CodeViews& views, const CompOptions& options) {
     return comp<T>(x_view, dictionary, views, options);

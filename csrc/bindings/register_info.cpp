@@ -12,7 +12,6 @@ void register_info(py::module_& module) {
     info["instruction_sets"] = available_isas();
     info["instruction_set"] = active_isa();
     info["threads"] = default_threads();
-    info["cuda"] = built_with_cuda();
     return info;
   });
 }

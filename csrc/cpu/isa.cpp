@@ -61,12 +61,4 @@ const Int8Kernels& int8_kernels() { return active().int8; }
 
 std::string active_isa() { return active().dense.isa; }
 
-bool built_with_cuda() {
-#if defined(HEADSCAN_CUDA)
-  return true;
-#else
-  return false;
-#endif
-}
-
 }  // namespace headscan

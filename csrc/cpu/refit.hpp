@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "common/refit_steps.hpp"
+
 namespace headscan {
 
 // min 1/2 |target - sum c_j g_j|^2 + penalty * sum c_j, over c >= 0 or over all c (then without penalty).
@@ -14,33 +16,21 @@ namespace headscan {
 // All float64; the answer for one query never depends on another.
 class Refit {
  public:
-  struct Options {
-    bool non_negative = true;
-    double penalty = 0;
-  };
+  using Options = RefitOptions;
 
   Refit(std::size_t width, std::size_t capacity, const Options& options);
+  Refit(Refit&&) = default;  // state_ points into the vectors' memory, so there is no copying
 
   void reset(const double* target);  // (width)
   void add(const float* atom);       // (width): becomes column count(), then everything is refitted
-  std::size_t count() const { return count_; }
-  const double* coefficients() const { return coefficients_.data(); }  // (count)
-  const double* residual() const { return residual_.data(); }          // (width)
+  std::size_t count() const { return state_.count; }
+  const double* coefficients() const { return state_.coefficients(); }  // (count)
+  const double* residual() const { return state_.residual; }            // (width)
 
  private:
-  void update_residual();
-  bool append_active(std::size_t column);
-  void rebuild_active();
-  void solve_active();
-  void refit();
-  void walk();
-  bool enter_best();
-
-  std::size_t width_, capacity_, count_ = 0;
   Options options_;
-  std::vector<double> target_, residual_, columns_, basis_, triangle_, coefficients_, solution_, projection_, ones_;
-  std::vector<std::size_t> active_;
-  std::vector<bool> is_active_, blocked_;
+  std::vector<double> vectors_, columns_, small_;
+  RefitState state_;
 };
 
 }  // namespace headscan

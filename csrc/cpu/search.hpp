@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/best.hpp"
 #include "cpu/parallel.hpp"
 #include "headscan/comp.hpp"
 #include "headscan/views.hpp"
@@ -23,19 +24,6 @@ struct Panel {
       if (row[i] == atom) return true;
     }
     return false;
-  }
-};
-
-// A running arg-max: the highest score, ties to the lowest index.
-struct Best {
-  double score;
-  std::int64_t index = -1;
-
-  void offer(double candidate, std::int64_t atom) {
-    if (index < 0 || candidate > score || (candidate == score && atom < index)) {
-      score = candidate;
-      index = atom;
-    }
   }
 };
 

@@ -60,7 +60,7 @@ std::int64_t SearchF32::pick(const Panel& panel, std::size_t query) const {
                        ulps * static_cast<double>(std::numeric_limits<float>::min());
   const float* maxima = &maxima_[query * blocks_];
   const auto top = static_cast<std::size_t>(std::max_element(maxima, maxima + blocks_) - maxima);
-  Best best{0};
+  Best best;
   score_block(panel, query, top, best);
   for (std::size_t block = 0; block < blocks_; ++block) {
     if (block == top) continue;

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from headscan import _core
+from headscan import _core, cuda
 from headscan._arrays import as_floating, like
+from headscan.errors import HeadscanError
 from headscan.pack import PackedAtoms, pack
 
 
@@ -21,13 +22,13 @@ class Counters:
     multiply_adds : int
         Multiply-adds of all searches, padding included; one full pass is n * M * d of them.
     rescored : int
-        Atoms scored in float64 because a bound let them through.
+        Atoms scored in float64 because a bound let them through. For CUDA tensors a tensor: reading it waits.
     fallbacks : int
         (Query, round) pairs that no certificate could narrow down and that took a plain exact scan.
     """
 
     multiply_adds: int = 0
-    rescored: int = 0
+    rescored: Any = 0
     fallbacks: int = 0
 
 
@@ -67,6 +68,7 @@ def comp(
     penalty: float = 0.25,
     coherence_atoms: Any = None,
     threads: int = 0,
+    device: cuda.Device = None,
 ) -> SparseCodes:
     """Explain each row of x as a mix of k atoms (COMP, arXiv 2603.24653, section 3, and its rivals).
 
@@ -78,10 +80,11 @@ def comp(
     Parameters
     ----------
     x : array, shape (n, d), float32 or float64
-        Queries; NumPy array or torch CPU tensor.
+        Queries; NumPy array or torch tensor. A CUDA tensor is explained where it lives, on the current stream,
+        without waiting: a row with NaN or infinity then gets indices of -1 and is not certified.
     atoms : PackedAtoms, or array, shape (M, d), float32
         The dictionary from `pack`, or its unit rows (zero rows are allowed), which are packed in passing where
-        there are queries enough for that to pay.
+        there are queries enough for that to pay (on CUDA always).
     k : int
         Atoms a code, 1 to M.
     coherence : float
@@ -102,6 +105,9 @@ def comp(
         from `pack`).
     threads : int
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
+    device : str or sequence of str, optional
+        "cpu", "cuda", "cuda:N", or several CUDA devices that share out the queries; by default where x lives.
+        Picks and coefficients are the same, bit for bit. "comp" and "nnomp" alone run on CUDA.
 
     Returns
     -------
@@ -114,11 +120,16 @@ def comp(
         If shapes do not fit, k or a weight is out of range, or a row holds NaN or infinity.
     TypeError
         If a dtype is not supported.
+    HeadscanError
+        If a device is asked for that is not there.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     k, threads = _whole(k, "k", 1), _whole(threads, "threads", 0)
-    queries = np.ascontiguousarray(as_floating(x, "x"))
+    placed = cuda.devices_for(x, device, "x")
+    if placed and method not in ("comp", "nnomp"):
+        raise HeadscanError(f"method {method!r} runs on the CPU alone: use device='cpu'")
+    queries = x if placed and placed.resident else np.ascontiguousarray(as_floating(x, "x"))
     dictionary = atoms
     if not isinstance(atoms, PackedAtoms):
         rows = as_floating(atoms, "atoms")
@@ -127,15 +138,18 @@ def comp(
         enough = rows.ndim == queries.ndim == 2 and _worth_packing(len(queries) * k, *rows.shape)
         dictionary = rows
         _check_k(k, rows)
-        if enough or coherence_atoms is not None:
+        if enough or placed or coherence_atoms is not None:
             dictionary = pack(rows, coherence_atoms=coherence_atoms, threads=threads)
     elif coherence_atoms is not None:
         raise ValueError("coherence_atoms go into pack() where the dictionary is packed")
     else:
         _check_k(k, atoms)
+    weight = float(coherence) if method == "comp" else 0.0
+    if placed:
+        return _codes_on_cuda(queries, dictionary, placed, x, k=k, coherence=weight)
     options = {
         "k": k,
-        "coherence": float(coherence) if method == "comp" else 0.0,
+        "coherence": weight,
         "method": _core.Method.__members__["comp" if method == "nnomp" else method],
         "penalty": float(penalty),
         "fit_width": dictionary.layout["fit_width"] if isinstance(dictionary, PackedAtoms) else 0,
@@ -143,6 +157,19 @@ def comp(
     }
     indices, coefficients, certified, *counters = _search(queries, dictionary, options)
     return SparseCodes(like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters))
+
+
+def _codes_on_cuda(
+    queries: Any, packed: PackedAtoms, placed: cuda.Placed, example: Any, *, k: int, coherence: float
+) -> SparseCodes:
+    indices, coefficients, certified, rescored = cuda.run_comp(queries, packed, placed, k=k, coherence=coherence)
+    total = rescored.sum()
+    if not placed.resident:
+        indices, coefficients, certified = (like(array, example) for array in (indices, coefficients, certified))
+        total = int(total)
+    # Every round takes a pass over all atoms; there is no list that could overflow.
+    passes = k * len(queries) * len(packed) * packed.width
+    return SparseCodes(indices, coefficients, certified, Counters(multiply_adds=passes, rescored=total))
 
 
 def _whole(value: Any, name: str, least: int) -> int:

@@ -15,7 +15,7 @@ _DISTRIBUTIONS = ("headscan", "torch", "open_clip_torch", "numpy", "pandas", "py
 
 def report() -> dict[str, str]:
     """Return names and values to show, in order. Loads neither torch nor a model."""
-    from headscan import _core
+    from headscan import _core, cuda
 
     lines = {"python": f"{platform.python_version()} ({platform.system()} {platform.machine()})"}
     lines |= {name: _version(name) for name in _DISTRIBUTIONS}
@@ -23,6 +23,7 @@ def report() -> dict[str, str]:
     threads = build.pop("threads")  # not of the build, but of the process
     lines |= {f"build {name}": _text(value) for name, value in build.items()}
     lines["threads"] = _text(threads)
+    lines |= cuda.describe()
     lines["cache folder"] = str(_files.cache_folder())
     offline = os.environ.get("HF_HUB_OFFLINE")
     lines["HF_HUB_OFFLINE"] = "not set" if offline is None else offline

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan import cuda
 from headscan.comp import comp
 from headscan.errors import HeadscanError
 from headscan.joint import cosine
@@ -59,6 +60,7 @@ def explain_directions(
     coherence: float = 0.3,
     method: str = "comp",
     threads: int = 0,
+    device: cuda.Device = None,
 ) -> Explanations:
     """Explain directions of the residual stream with k concepts each (COMP, arXiv 2603.24653).
 
@@ -79,6 +81,8 @@ def explain_directions(
         How concepts are picked, as in `comp`.
     threads : int, default 0
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
+    device
+        Where the codes are found, as in `comp`.
 
     Returns
     -------
@@ -99,7 +103,7 @@ def explain_directions(
         )
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     images = joint.to_joint(vectors)
-    codes = comp(images, dictionary.packed, k=k, coherence=coherence, method=method, threads=threads)
+    codes = comp(images, dictionary.packed, k=k, coherence=coherence, method=method, threads=threads, device=device)
     rebuilt = _reconstruct(codes.indices, codes.coefficients, atoms)
     return Explanations(
         indices=codes.indices,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan import _files
+from headscan import _files, cuda
 from headscan.dictionary import Dictionary
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, check_code_options, explain_directions, whole_number
@@ -66,6 +66,7 @@ def scan(
     fold: bool = True,
     significance: int = 1000,
     threads: int = 0,
+    device: cuda.Device = None,
     progress: bool | None = None,
 ) -> Scan:
     """Explain every singular direction of every head of the chosen layers (arXiv 2603.24653).
@@ -93,7 +94,7 @@ def scan(
     poles : {"both", "+", "-"}
         Which poles of each direction to explain. Signs follow `svd_factored`: the largest-magnitude entry of
         the left singular vector is positive.
-    k, coherence, threads
+    k, coherence, threads, device
         As in `comp`.
     fold : bool, default True
         Fold the layer norm and centre, as in `vo_factors`.
@@ -150,6 +151,7 @@ def scan(
                     k=info.k,
                     coherence=info.coherence,
                     threads=threads,
+                    device=device,
                 )
             )
             labels.append(_without_vectors(batch))

@@ -9,13 +9,16 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from headscan import _core
+from headscan import _core, cuda
 from headscan._arrays import as_floating, like
+from headscan.errors import HeadscanError
 
 Array = TypeVar("Array")
 
 
-def svd_factored(left: Array, right: Array, *, threads: int = 0) -> tuple[Array, Array, Array]:
+def svd_factored(
+    left: Array, right: Array, *, threads: int = 0, device: cuda.Device = None
+) -> tuple[Array, Array, Array]:
     """Singular value decompositions of ``left[i] @ right[i]``, never forming the products.
 
     Each factor gets an orthonormal basis (Cholesky of its Gram matrix, twice; Householder QR where it is
@@ -26,9 +29,13 @@ def svd_factored(left: Array, right: Array, *, threads: int = 0) -> tuple[Array,
     ----------
     left : array, shape (n, d, r), float32 or float64
     right : array, shape (n, r, e), float32 or float64
-        NumPy arrays or torch CPU tensors of one dtype, with ``r <= d`` and ``r <= e``.
+        NumPy arrays or torch tensors of one dtype, with ``r <= d`` and ``r <= e``. CUDA tensors are decomposed
+        where they live, on the current stream, without waiting: NaN or infinity in a factor then makes all results
+        of its matrix NaN.
     threads : int
         Worker threads; 0 takes all that the process may use.
+    device : str or sequence of str, optional
+        As in `comp`; of several the first takes all. On CUDA r is at most 256.
 
     Returns
     -------
@@ -46,10 +53,22 @@ def svd_factored(left: Array, right: Array, *, threads: int = 0) -> tuple[Array,
         If the shapes do not fit or a factor holds NaN or infinity.
     TypeError
         If the dtypes are not both float32 or both float64.
+    HeadscanError
+        If a device is asked for that is not there.
     """
+    placed = cuda.devices_for(left, device, "left")
+    if placed != cuda.devices_for(right, device, "right"):
+        raise HeadscanError("left and right must live on one device")
+    if placed and placed.resident:
+        if left.dtype != right.dtype:  # type: ignore[attr-defined]
+            raise TypeError("left and right must share a dtype")
+        return cuda.run_svd_factored(left, right, placed)
     left_array, right_array = as_floating(left, "left"), as_floating(right, "right")
     if left_array.dtype != right_array.dtype:
         raise TypeError(f"left and right must share a dtype, got {left_array.dtype} and {right_array.dtype}")
+    if placed:
+        u, s, vh = cuda.run_svd_factored(left_array, right_array, placed)
+        return like(u, left), like(s, left), like(vh, left)
     u, s, vh = _core.svd_factored(np.ascontiguousarray(left_array), np.ascontiguousarray(right_array), threads)
     return like(u, left), like(s, left), like(vh, left)
 

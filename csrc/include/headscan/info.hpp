@@ -16,6 +16,4 @@ std::string active_isa();
 // HEADSCAN_NUM_THREADS where set, else the number of hardware threads this process may use.
 int default_threads();
 
-bool built_with_cuda();
-
 }  // namespace headscan

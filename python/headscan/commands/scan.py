@@ -49,7 +49,7 @@ def _add_sources(scan: argparse.ArgumentParser) -> None:
     means = "mean image embedding: .safetensors, .npy, folder:PICTURES, estimate:noise|flat|bias|text, none"
     add("--image-mean", metavar="FILE|...", help=means)
     add("--batch-size", metavar="N", type=at_least(int, 1), default=256, help="texts encoded at a time (256)")
-    add("--device", metavar="NAME", help="where the text tower runs (default: cpu)")
+    add("--device", metavar="NAME", help="where the work is done, cuda say (default: cpu)")
     lists = "demo, wordnet, a text file with one concept a line, or a saved folder"
     default = "demo for the demo model, else wordnet"
     add("--dictionary", metavar="NAME|FILE|DIR", type=concept_list, help=f"{lists} (default: {default})")
@@ -84,7 +84,7 @@ def _add_choices(scan: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from headscan import _core
+    from headscan import _core, cuda
     from headscan.dictionary import load_dictionary
     from headscan.heads import select_layers
     from headscan.models import load_model
@@ -94,6 +94,8 @@ def _run(options: argparse.Namespace) -> None:
 
     check_destination(options.out)
     _core.build_info()  # refuses bad settings in the environment, before the work
+    device = options.device if options.device and options.device.startswith("cuda") else None
+    cuda.devices_for(None, device, "the model")
     limit_threads(options.threads)
     model = load_model(
         options.model, pretrained=options.pretrained, device=options.device, image_mean=options.image_mean
@@ -110,7 +112,7 @@ def _run(options: argparse.Namespace) -> None:
         model, dictionary, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
         poles=options.poles, k=options.k, coherence=options.coherence, fold=not options.no_fold,
         significance=options.significance,
-        threads=options.threads,
+        threads=options.threads, device=device,
     )  # fmt: skip
     saved = result.save(options.out)
     sys.stdout.write(f"{summary(model, dictionary, tower=options.tower)}\n")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan._write_back import write_attention_output
 from headscan.edit.table import Direction, Edit
 from headscan.errors import HeadscanError
 from headscan.heads import vo_factors
@@ -96,10 +95,6 @@ def apply_edit(model: Model, edit: Edit, *, in_place: bool = False, compensate: 
             model, layer, rows, basis[layer], fold=edit.info.folded, compensate=compensate
         )
     module = model.module if in_place else copy.deepcopy(model.module)
-    for layer, (output, bias) in written.items():
-        write_attention_output(module.visual, layer, output, bias)
-    if in_place:
-        vars(model).pop("weights_hash", None)
     fresh = replace(
         load_model(
             module, dtype=model.dtype, image_mean=model.image_mean, tokenizer=lambda texts: model.tokenizer(texts)
@@ -107,6 +102,10 @@ def apply_edit(model: Model, edit: Edit, *, in_place: bool = False, compensate: 
         name=model.name,
         pretrained=model.pretrained,
     )
+    for layer, (output, bias) in written.items():
+        fresh.tower.write_attention_output(layer, output, bias)
+    if in_place:
+        vars(model).pop("weights_hash", None)
     parts = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
     return EditedModel(**parts, edit=whole, original_hash=original_hash, basis=basis)
 

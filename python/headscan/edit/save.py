@@ -184,7 +184,7 @@ def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch
 def _new_folder(model: EditedModel, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Write a model that came without a folder of its own: transformers' way, else as open_clip's local-dir."""
     if hasattr(model.module, "save_pretrained"):
-        model.module.save_pretrained(aside, state_dict=dict(state))  # type: ignore[operator]
+        model.module.save_pretrained(aside, state_dict=dict(state))
         return
     import open_clip
 

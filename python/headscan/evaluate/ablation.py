@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headscan.errors import HeadscanError
 from headscan.evaluate.zero_shot import embed_images
 from headscan.models import Model, check_model, load_model
+from headscan.towers._weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def without_heads(model: Model, heads: Sequence[tuple[int, int]], *, pictures: A
         mean = None
         if pictures is not None:
             with _observed(attention, kept) as means:
-                embed_images(replace(model, module=module), pictures)
+                embed_images(replace(model, weights=Weights(module)), pictures)
             mean = torch.stack(means).sum(dim=0) / len(pictures)
         attention.out_proj.weight.data *= kept
         if mean is not None:

@@ -162,7 +162,7 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = prepare(images[start : start + batch_size]).to(first.device, first.dtype)
-            rows.append(model.module.encode_image(batch).double().cpu().numpy())  # type: ignore[operator]
+            rows.append(model.module.encode_image(batch).double().cpu().numpy())
     return normalise(np.concatenate(rows))
 
 

@@ -1,0 +1,21 @@
+# Sets HEADSCAN_HAS_CUDA, and enables the language, as HEADSCAN_CUDA asks for.
+set(HEADSCAN_HAS_CUDA OFF)
+if(NOT HEADSCAN_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "HEADSCAN_CUDA must be AUTO, ON or OFF, got '${HEADSCAN_CUDA}'")
+endif()
+if(HEADSCAN_CUDA STREQUAL "OFF")
+  return()
+endif()
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)  # Ampere on; PTX for what comes after Hopper
+endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(CMAKE_CUDA_COMPILER)
+  enable_language(CUDA)
+  set(HEADSCAN_HAS_CUDA ON)
+elseif(HEADSCAN_CUDA STREQUAL "ON")
+  message(FATAL_ERROR "HEADSCAN_CUDA is ON, but no CUDA compiler was found: install the CUDA toolkit (12 or newer), "
+    "name nvcc in CUDACXX, or set HEADSCAN_CUDA=OFF")
+endif()
+message(STATUS "CUDA engine: ${HEADSCAN_HAS_CUDA}")

@@ -1,0 +1,267 @@
+"""The CUDA engine: loaded on demand, handed the pointers of torch's memory on torch's current stream.
+
+It is a module of its own (``headscan._cuda``), built where nvcc is found. Importing headscan neither needs nor loads
+it, a driver or torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import numpy.typing as npt
+
+    from headscan.pack import PackedAtoms
+
+__all__ = ["Device", "Placed", "describe", "devices_for", "engine", "run_comp", "run_svd_factored"]
+
+Device = str | Sequence[str] | None
+_DEVICE = re.compile(r"cuda(?::(\d+))?")
+_uploads: WeakKeyDictionary[PackedAtoms, dict[int, Any]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a call runs.
+
+    Attributes
+    ----------
+    indices : tuple of int
+        CUDA devices; several share out the queries.
+    resident : bool
+        The data is there already and the results stay there; else they are copied there and back.
+    """
+
+    indices: tuple[int, ...]
+    resident: bool
+
+
+def engine() -> ModuleType:
+    """Return the compiled CUDA engine.
+
+    Raises
+    ------
+    HeadscanError
+        If this build has none.
+    """
+    try:
+        return importlib.import_module("headscan._cuda")
+    except ModuleNotFoundError:
+        raise HeadscanError(
+            "this build of headscan has no CUDA engine: install it again where nvcc is found, or use device='cpu'"
+        ) from None
+    except ImportError as error:
+        raise HeadscanError(f"the CUDA engine cannot be loaded: {error}") from error
+
+
+def describe() -> dict[str, str]:
+    """Say what was built and which devices there are, for `headscan doctor`."""
+    try:
+        module = engine()
+    except HeadscanError as error:
+        return {"cuda engine": str(error)}
+    lines = {"cuda engine": f"built with CUDA {module.toolkit_version()} for {module.targets()}"}
+    try:
+        found = [
+            f"cuda:{device['index']} {device['name']} (compute {'.'.join(map(str, device['capability']))}, "
+            f"{device['memory_bytes'] / 2**30:.0f} GiB)"
+            for device in module.devices()
+        ]
+    except RuntimeError as error:
+        return lines | {"cuda devices": f"none: {error}"}
+    return lines | {"cuda devices": ", ".join(found) or "none of compute capability 8.0 or higher"}
+
+
+def devices_for(value: Any, device: Device, name: str) -> Placed | None:
+    """Say where a call on `value` runs: None is the CPU.
+
+    Parameters
+    ----------
+    value : array
+        A CUDA tensor runs where it lives; a NumPy array or CPU tensor where `device` says.
+    device : str, sequence of str, or None
+        "cpu", "cuda", "cuda:1", or several CUDA devices; None leaves the choice to the data.
+
+    Raises
+    ------
+    HeadscanError
+        If the device is unknown, is not there, or the data lives elsewhere.
+    """
+    lives_on = _cuda_index(value)
+    asked = _parsed(device)
+    if asked is None and lives_on is not None:
+        asked = (lives_on,)
+    if not asked:
+        return None
+    if lives_on is not None and asked != (lives_on,):
+        raise HeadscanError(f"{name} is on cuda:{lives_on}, but device asks for {device!r}: leave device out")
+    _check_there(asked)
+    return Placed(asked, resident=lives_on is not None)
+
+
+def _cuda_index(value: Any) -> int | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor) or value.device.type != "cuda":
+        return None
+    return int(value.device.index)
+
+
+def _parsed(device: Device) -> tuple[int, ...] | None:
+    """Return the CUDA devices named, () for the CPU, None where none is named."""
+    if device is None:
+        return None
+    if device == "cpu":
+        return ()
+    names = [device] if isinstance(device, str) else list(device)
+    matches = [_DEVICE.fullmatch(name) if isinstance(name, str) else None for name in names]
+    found = tuple(int(match[1] or 0) for match in matches if match)
+    if not found or len(found) < len(names) or len(set(found)) < len(found):
+        raise HeadscanError(f"device must be 'cpu', 'cuda', 'cuda:N' or several distinct 'cuda:N', not {device!r}")
+    return found
+
+
+def _check_there(indices: tuple[int, ...]) -> None:
+    module = engine()
+    try:
+        there = [device["index"] for device in module.devices()]
+    except RuntimeError as error:
+        raise HeadscanError(f"no CUDA device can be used: {error}; use device='cpu'") from error
+    missing = [index for index in indices if index not in there]
+    if missing:
+        known = ", ".join(f"cuda:{index}" for index in there) or "none of compute capability 8.0 or higher"
+        raise HeadscanError(f"cuda:{missing[0]} is not there: the devices are {known}")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise HeadscanError("the installed torch has no CUDA, which holds the engine's memory: install one that has")
+
+
+def _torch_device(index: int) -> Any:
+    import torch
+
+    return torch.device("cuda", index)
+
+
+def _stream(index: int) -> int:
+    import torch
+
+    return int(torch.cuda.current_stream(index).cuda_stream)
+
+
+def _tensor(value: Any, index: int) -> Any:
+    """Bring an array to a device as a contiguous float32 or float64 tensor; one that is there stays as it is."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.require(value, requirements=["C", "W"]))  # torch warns of what it might not write
+    tensor = value.detach()
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"expected float32 or float64, got {tensor.dtype}")
+    return tensor.to(_torch_device(index)).contiguous()
+
+
+def _uploaded(packed: PackedAtoms, index: int) -> Any:
+    """Return the dictionary in a device's memory: copied there once, freed with `packed`."""
+    there = _uploads.setdefault(packed, {})
+    if index not in there:
+        arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
+        there[index] = engine().Dictionary(packed.atoms, packed.layout, *arrays, index)
+    return there[index]
+
+
+def run_comp(x: Any, packed: PackedAtoms, placed: Placed, *, k: int, coherence: float) -> tuple[Any, ...]:
+    """COMP on CUDA: indices, coefficients, certified, and the atoms rescored a query.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit; for data copied there, also where a row of x holds NaN or infinity.
+    """
+    if x.ndim != 2:
+        raise ValueError(f"x must have 2 dimensions, got {x.ndim}")
+    if placed.resident:
+        return _launch_comp(_tensor(x, placed.indices[0]), packed, placed.indices[0], k, coherence)
+    _check_rows(x)
+    parts = np.array_split(x, len(placed.indices))
+    # All devices are started before the first is waited for.
+    running = [
+        _launch_comp(_tensor(part, index), packed, index, k, coherence)
+        for part, index in zip(parts, placed.indices, strict=True)
+    ]
+    return tuple(np.concatenate([array.cpu().numpy() for array in arrays]) for arrays in zip(*running, strict=True))
+
+
+def _launch_comp(x: Any, packed: PackedAtoms, index: int, k: int, coherence: float) -> tuple[Any, ...]:
+    import torch
+
+    dictionary = _uploaded(packed, index)
+    n, columns = x.shape
+    indices = torch.empty((n, k), dtype=torch.int64, device=x.device)
+    coefficients = torch.empty((n, k), dtype=torch.float64, device=x.device)
+    certified = torch.empty(n, dtype=torch.bool, device=x.device)
+    rescored = torch.empty(n, dtype=torch.int64, device=x.device)
+    outputs = (indices, coefficients, certified, rescored)
+    run = engine().comp_float32 if x.dtype == torch.float32 else engine().comp_float64
+    fit_width = int(packed.layout["fit_width"])
+    pointers = (array.data_ptr() for array in outputs)
+    run(x.data_ptr(), n, columns, dictionary, k, coherence, fit_width, *pointers, _stream(index))
+    return outputs
+
+
+def _check_rows(x: npt.NDArray[Any]) -> None:
+    with np.errstate(over="ignore"):
+        squares = np.square(x, dtype=np.float64).sum(axis=1)
+    bad = np.flatnonzero(~(squares < 1e30))
+    if not bad.size:
+        return
+    row = int(bad[0])
+    if not np.isfinite(x[row]).all():
+        raise ValueError(f"x must be finite; row {row} holds NaN or infinity")
+    raise ValueError(f"x is far too long in row {row}: its norm must be below 1e15")
+
+
+def run_svd_factored(left: Any, right: Any, placed: Placed) -> tuple[Any, Any, Any]:
+    """Decompose factored matrices on the first of the devices.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit; for data copied there, also where a factor holds NaN or infinity.
+    """
+    import torch
+
+    for name, factors in (("left", left), ("right", right)):
+        if factors.ndim != 3:
+            raise ValueError(f"{name} must have 3 dimensions, got {factors.ndim}")
+        if not placed.resident and not np.isfinite(factors).all():
+            item = int(np.flatnonzero(~np.isfinite(factors).all(axis=(1, 2)))[0])
+            raise ValueError(f"the {name} factor of matrix {item} holds NaN or infinity")
+    n, d, r = left.shape
+    if len(right) != n or right.shape[1] != r:  # the engine is told one n and one r
+        raise ValueError(
+            "expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', "
+            f"got {tuple(left.shape)} and {tuple(right.shape)}"
+        )
+    index = placed.indices[0]
+    there, other = _tensor(left, index), _tensor(right, index)
+    e = other.shape[2]
+    outputs = [torch.empty(shape, dtype=there.dtype, device=there.device) for shape in ((n, d, r), (n, r), (n, r, e))]
+    run = engine().svd_factored_float32 if there.dtype == torch.float32 else engine().svd_factored_float64
+    pointers = (array.data_ptr() for array in outputs)
+    run(there.data_ptr(), other.data_ptr(), n, d, r, e, *pointers, index, _stream(index))
+    u, s, vh = outputs if placed.resident else [array.cpu().numpy() for array in outputs]
+    return u, s, vh
