@@ -78,7 +78,7 @@ def head_writes(
         with torch.inference_mode():
             for start in range(0, len(values), batch_size):
                 part = values[start : start + batch_size].to(parameter.device, parameter.dtype)
-                model.module.visual(part)
+                model.module.visual(part)  # type: ignore[operator]
                 for place, block in enumerate(blocks):
                     stream = caught[place] if block.attn.batch_first else caught[place].transpose(0, 1)
                     written[start : start + len(part), place] = _writes(stream, block.attn, weights[place])
@@ -120,7 +120,9 @@ def _writes(stream: torch.Tensor, attention: Any, weights: AttentionWeights) -> 
         torch.nn.functional.linear(rows, attention.in_proj_weight[part].float(), None if bias is None else bias[part])
         for rows, part in ((inputs[:, :1], slice(0, width)), (inputs, slice(width, 2 * width)))
     )
-    query, key = (rows.reshape(*rows.shape[:-1], heads, rank).transpose(1, 2) for rows in (query, key))  # (n, heads, tokens, r)
+    query, key = (
+        rows.reshape(*rows.shape[:-1], heads, rank).transpose(1, 2) for rows in (query, key)
+    )  # (n, heads, tokens, r)
     looks = torch.softmax(query @ key.transpose(-1, -2) / rank**0.5, dim=-1)[:, :, 0]  # (n, heads, tokens)
     seen = (looks @ inputs).cpu().numpy()  # (n, heads, width): attention first, then values, which are linear
     value = weights.value.reshape(width, heads, rank)
