@@ -59,7 +59,7 @@ def test_the_report_s_examples_run(tmp_path, monkeypatch):
     for shade in (10, 200):
         Image.new("RGB", (60, 50), (shade, 90, 90)).save(tmp_path / "photos" / f"{shade}.png")
     main(shlex.split("scan demo --layers 7 --out out"))
-    section = README.split("## See it")[1].split("## The columns")[0]
+    section = README.split("## See it")[1].split("\n## ")[0]
     commands = re.findall(r"^headscan (.*?)(?: +#.*)?$", section, flags=re.MULTILINE)
     assert [main(shlex.split(command)) for command in commands] == [0, 0]
     assert opened == [(tmp_path / "out" / "report.html").as_uri()]

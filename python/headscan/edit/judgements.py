@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headscan import _files
-from headscan.edit.matching import POLES
+from headscan.edit.matching import POLES, written_rows
 from headscan.edit.table import Direction, Edit, EditInfo
 from headscan.errors import HeadscanError
 
@@ -96,11 +96,7 @@ def from_judgements(
 
 def items(scan: Scan, *, layers: Sequence[int] | None = None) -> list[JudgedItem]:
     """Return what there is to judge: every explained pole of the write directions, in the scan's order."""
-    rows = scan.explanations[scan.explanations["side"] == "write"]
-    if layers is not None:
-        rows = rows[rows["layer"].isin(list(layers))]
-    if len(rows) == 0:
-        raise HeadscanError("the scan explains no write directions of these layers, and only those are edited")
+    rows = written_rows(scan, layers=layers)
     return [_item(row, k=scan.info.k) for row in rows.to_dict("records")]
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "names_one_of",
     "read_codes",
     "texts",
+    "written_rows",
 ]
 
 POLES: dict[str, Callable[..., NDArray[np.float64]]] = {"any": np.max, "all": np.min, "mean": np.mean}
@@ -71,11 +72,7 @@ def read_codes(scan: Scan, model: Model, *, dictionary: Dictionary | None, layer
         If the scan has no write side, or model or dictionary is not the scan's.
     """
     _check_origin(scan, model, dictionary)
-    rows = scan.explanations[scan.explanations["side"] == "write"]
-    if layers is not None:
-        rows = rows[rows["layer"].isin(list(layers))]
-    if len(rows) == 0:
-        raise HeadscanError("the scan explains no write directions of these layers, and only those are edited")
+    rows = written_rows(scan, layers=layers)
     concepts = rows[[f"concept_{place}" for place in range(scan.info.k)]].to_numpy(dtype=object)
     if dictionary is None:
         named = list(dict.fromkeys(concepts.ravel()))
@@ -84,6 +81,22 @@ def read_codes(scan: Scan, model: Model, *, dictionary: Dictionary | None, layer
     indices = np.array([[place_of[text] for text in code] for code in concepts], dtype=np.int64)
     coefficients = rows[[f"coefficient_{place}" for place in range(scan.info.k)]].to_numpy(dtype=np.float64)
     return Codes(rows, indices, coefficients, dictionary)
+
+
+def written_rows(scan: Scan, *, layers: Sequence[int] | None) -> pd.DataFrame:
+    """Return what can be edited: the write side of the image tower's value-output directions.
+
+    Raises
+    ------
+    HeadscanError
+        If the scan has none.
+    """
+    rows = scan.rows(layers=layers, side="write", part="vo") if scan.info.tower == "image" else scan.explanations[:0]
+    if len(rows) == 0:
+        raise HeadscanError(
+            "the scan explains no write directions of these layers (image tower, part vo), and only those are edited"
+        )
+    return rows
 
 
 def _check_origin(scan: Scan, model: Model, dictionary: Dictionary | None) -> None:

@@ -165,7 +165,7 @@ class Edit:
         if scan is None:
             return table
         where = ["layer", "head", "index"]
-        written = scan.explanations[scan.explanations["side"] == "write"]
+        written = scan.rows(side="write", part="vo")
         concepts = written.pivot(index=where, columns="pole", values="concepts").add_prefix("concepts ")
         sigma = written.groupby(where)["sigma"].first()
         described: pd.DataFrame = table.join(sigma, on=where).join(concepts, on=where)
