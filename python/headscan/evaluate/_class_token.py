@@ -78,7 +78,7 @@ def head_writes(
         with torch.inference_mode():
             for start in range(0, len(values), batch_size):
                 part = values[start : start + batch_size].to(parameter.device, parameter.dtype)
-                model.module.visual(part)  # type: ignore[operator]
+                model.module.visual(part)
                 for place, block in enumerate(blocks):
                     stream = caught[place] if block.attn.batch_first else caught[place].transpose(0, 1)
                     written[start : start + len(part), place] = _writes(stream, block.attn, weights[place])
