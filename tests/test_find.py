@@ -72,7 +72,7 @@ def test_concepts_of_a_list_are_encoded_once_and_then_found(scan, model, diction
     whole = scan.find("snow", model=model, dictionary=dictionary)
     again = scan.find("snow", model=model)
     np.testing.assert_allclose(again.score, whole.score, atol=1e-6)
-    monkeypatch.setattr("headscan.dictionary.encode_concepts", None)
+    monkeypatch.setattr("headscan._encoding.encode_tokens", None)
     np.testing.assert_array_equal(scan.find("snow", model=model).score, again.score)
 
 
