@@ -72,8 +72,22 @@ def test_concepts_of_a_list_are_encoded_once_and_then_found(scan, model, diction
     whole = scan.find("snow", model=model, dictionary=dictionary)
     again = scan.find("snow", model=model)
     np.testing.assert_allclose(again.score, whole.score, atol=1e-6)
-    monkeypatch.setattr("headscan.dictionary.encode_concepts", None)
+    monkeypatch.setattr("headscan._encoding.encode_tokens", None)
     np.testing.assert_array_equal(scan.find("snow", model=model).score, again.score)
+
+
+def test_the_text_goes_through_every_template_of_the_dictionary(model):
+    templates = ["a photo of a {}", "{} drawn"]
+    dictionary = hs.load_dictionary(CONCEPTS, model=model, template=templates, cache=False)
+    scan = hs.scan(model, dictionary, sides=("write", "read"), k=3, significance=0)
+    embeddings = model.encode_text(["a photo of a pond", "pond drawn"]).astype(float)
+    mean = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).mean(axis=0)
+    centred = mean / np.linalg.norm(mean) - dictionary.mean
+    similar = dict(zip(CONCEPTS, dictionary.atoms @ (centred / np.linalg.norm(centred)), strict=True))
+    expected = plain_scores(scan, similar).sort_values(ascending=False, kind="stable")
+    for given in ({"dictionary": dictionary}, {}):
+        found = scan.find("pond", model=model, **given)
+        np.testing.assert_allclose(found.score, expected.head(10), atol=1e-6)
 
 
 def test_bad_input(scan, model, dictionary):

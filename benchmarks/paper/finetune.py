@@ -102,7 +102,7 @@ def tune(module, images, classes, texts, *, how, steps, batch, seed):
 def named(table, words):
     """Mean share of an explanation's weight that lies on concepts naming one of the words."""
     places = [name.removeprefix("concept_") for name in table.columns if re.fullmatch(r"concept_\d+", name)]
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(words))) + r")s?\b")
+    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(words))) + r")s?\b")
     weights = np.stack([table[f"coefficient_{place}"] for place in places], axis=1)
     hits = np.stack([table[f"concept_{place}"].str.contains(pattern) for place in places], axis=1)
     return float((weights * hits).sum() / weights.sum())

@@ -105,6 +105,8 @@ def _by_meaning(
     scan: Scan, text: str, concepts: NDArray[np.object_], *, model: Model, dictionary: Dictionary | None
 ) -> NDArray[np.float64]:
     """Return the cosine of a text with each concept, (concepts,), centred as the scan's dictionary is."""
+    from headscan.evaluate.zero_shot import class_embeddings
+
     check_model(model)
     info = scan.info
     if model.weights_hash != info.weights_hash:
@@ -113,13 +115,12 @@ def _by_meaning(
         )
     if dictionary is None:  # packaged lists are in the cache already; of others only the file's name is known
         source = info.dictionary if info.dictionary in PACKAGED else list(concepts)
-        dictionary = load_dictionary(source, model=model, template=info.template)
+        dictionary = load_dictionary(source, model=model, template=info.template.split(" | "))
     row = {concept: place for place, concept in enumerate(dictionary.texts)}
     missing = next((concept for concept in concepts if concept not in row), None)
     if missing is not None:
         raise HeadscanError(f"the dictionary {dictionary.source} is not the scan's: it has no concept {missing!r}")
-    embedding = model.encode_text([dictionary.template.replace("{}", text)]).astype(np.float64)
-    query = normalise(normalise(embedding) - dictionary.mean)[0]
+    query = normalise(class_embeddings(model, [text], templates=dictionary.templates) - dictionary.mean)[0]
     return np.asarray(dictionary.atoms[[row[concept] for concept in concepts]] @ query, dtype=np.float64)
 
 
