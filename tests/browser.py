@@ -40,6 +40,8 @@ def made_up_scan(*, layers, heads, rank, concepts, k=5, seed=0, chance=False):
     indices = (rng.integers(len(concepts), size=(rows, 1)) + np.arange(k)) % len(concepts)
     sigmas = -np.sort(-rng.uniform(0.05, 2.0, (layers, heads, rank)))
     columns = {
+        "tower": "image",
+        "part": "vo",
         "layer": layer,
         "head": head,
         "index": index,
@@ -70,6 +72,8 @@ def _info(*, layers, k, concepts):
         "dictionary_hash": "1" * 64,
         "template": "{}",
         "concepts": concepts,
+        "tower": "image",
+        "parts": ("vo",),
         "layers": tuple(range(layers)),
         "sides": ("write", "read"),
         "poles": ("+", "-"),

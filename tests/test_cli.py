@@ -395,7 +395,7 @@ def test_a_dictionary_folder_can_be_named(run, bundle, tmp_path, dictionary):
     folder = dictionary.save(tmp_path / "saved")
     assert run("--dictionary", folder, "--layers", 0)[0] == 0
     shutil.rmtree(tmp_path / "out")
-    (folder / "dictionary.safetensors").write_bytes(b"")
+    (folder / "mean.npy").write_bytes(b"")
     refused(run("--dictionary", folder), "is damaged")
     assert np.isfinite(dictionary.atoms).all()
     other = build_module()

@@ -57,7 +57,8 @@ def test_value_output_rows_are_what_they_were_without_other_parts(whole, model, 
     alone = hs.scan(model, dictionary, layers=[1], sides=("write", "read"), poles="+", k=2).table()
     among = whole.table()
     among = among[among["part"] == "vo"].reset_index(drop=True)
-    assert among.equals(alone)
+    counted = ["q_value", "joint_q_value"]  # these allow for how many explanations the scan holds
+    assert among.drop(columns=counted).equals(alone.drop(columns=counted))
 
 
 def test_the_strongest_of_a_part(whole):

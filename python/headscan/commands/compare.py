@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  headscan compare demo local-dir:my-tuned-clip --out compared
+  headscan compare demo local-dir:demo-without-scenery --out compared
   headscan compare ViT-B-32 ViT-B-32 --pretrained openai --tuned-pretrained tuned.pt --layers 8-11
   headscan compare demo my-lora-adapter --figure change.png
 """

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  headscan edit demo --scan out --suppress "forest, meadow, sea, lake" --layers 4-7 --dry-run
   headscan edit demo --scan out --suppress "forest, meadow, sea, lake" --layers 4-7 --out demo-without-scenery
+  headscan edit demo --scan out --suppress "forest, meadow, sea, lake" --layers 4-7 --dry-run
   headscan edit demo --scan out --amplify "bird, fish" --strength 1.5 --out demo-animals
   headscan edit demo --scan out --classes birds.txt --out demo-birds
   headscan edit demo --scan out --judgements scores.csv --score-map 5=0,4=0.5 --out demo-judged
