@@ -12,6 +12,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import headscan as hs
@@ -203,8 +204,20 @@ def test_places_and_scans_refused(scan, tmp_path):
     empty = dataclasses.replace(scan, explanations=scan.explanations[:0])
     with pytest.raises(hs.HeadscanError, match="nothing to report"):
         empty.report(tmp_path / "report.html")
+    other = dataclasses.replace(scan, explanations=scan.explanations.assign(part="qk"))
+    with pytest.raises(hs.HeadscanError, match="nothing to report"):
+        other.report(tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert not list((tmp_path / "folder").iterdir())
+
+
+def test_other_parts_stay_in_the_table(scan, tmp_path, capsys):
+    rows = scan.explanations
+    queries = rows.assign(part="qk", side=rows["side"].map({"write": "query", "read": "key"}))
+    both = dataclasses.replace(scan, explanations=pd.concat([rows, queries], ignore_index=True))
+    assert cli.main(["report", str(both.save(tmp_path / "both"))]) == 0
+    assert capsys.readouterr().out.endswith("; 240 of other parts are in the table alone\n")
+    assert chunks(tmp_path / "both" / "report.html") == chunks(scan.report(tmp_path / "report.html"))
 
 
 def test_the_command_writes_beside_the_scan_or_where_it_is_told(scan, tmp_path, capsys, monkeypatch):

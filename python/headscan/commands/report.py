@@ -54,7 +54,9 @@ def _run(options: argparse.Namespace) -> None:
         )
         grounding = ground(scan, model, images=options.images, count=options.count)
     path = scan.report(options.out or options.scan / "report.html", grounding=grounding)
-    sys.stdout.write(f"{len(scan):,} explanations in {path} ({path.stat().st_size / 1e6:.1f} MB)\n")
+    shown = len(scan.rows(part="vo"))
+    rest = f"; {len(scan) - shown:,} of other parts are in the table alone" if shown < len(scan) else ""
+    sys.stdout.write(f"{shown:,} explanations in {path} ({path.stat().st_size / 1e6:.1f} MB){rest}\n")
     if options.open:
         import webbrowser
 

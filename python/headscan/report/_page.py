@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ _SCRIPTS = ("data.js", "dom.js", "map.js", "head.js", "find.js", "app.js")
 def write_report(scan: Scan, path: str | Path, *, grounding: Grounding | None = None) -> Path:
     """Write a scan as one HTML file that opens offline, and return its path.
 
+    The page shows what heads read and write: of a scan with several parts, the value-output directions.
+
     Parameters
     ----------
     scan : Scan
@@ -48,11 +50,13 @@ def write_report(scan: Scan, path: str | Path, *, grounding: Grounding | None = 
     Raises
     ------
     HeadscanError
-        If the scan is empty, the images are those of another scan, or the file cannot be written.
+        If the scan has no value-output directions, the images are those of another scan, or the file cannot be
+        written.
     """
     target = _files.expanded(path)
+    scan = replace(scan, explanations=scan.rows(part="vo"))
     if len(scan) == 0:
-        raise HeadscanError("the scan has no explanations: there is nothing to report")
+        raise HeadscanError("the scan has no explanations of value-output directions: there is nothing to report")
     if grounding is not None and grounding.weights_hash != scan.info.weights_hash:
         raise HeadscanError("the images were found with other weights than the scan's: ground this scan")
     page = _fill(_template(), _chunks(scan, grounding), title=f"{scan.info.model} · headscan")
