@@ -48,13 +48,13 @@ class Task:
 
 
 def tasks():
-    birds = tuple(n for n, entry in enumerate(load_objects()) if entry.kind in MATCHING_SCENERIES)
+    birds = tuple(n for n, entry in enumerate(load_objects()) if entry.special_kind in MATCHING_SCENERIES)
     names = {word for n in birds for word in (*load_objects()[n].names, *load_objects()[n].kinds)}
     numbers = {word for words in COUNT_WORDS.values() for word in words if word != "a"}
     places = {word for words in SCENERIES.values() for word in words}
-    kinds = tuple(world.names("kind").index(kind) for kind in MATCHING_SCENERIES)
+    kinds = tuple(world.names("special_kind").index(kind) for kind in MATCHING_SCENERIES)
     count = Task(("a single thing", "two things", "three things"), "count", (1, 2, 3), (), {"number": numbers})
-    bird = Task(tuple(MATCHING_SCENERIES), "kind", kinds, birds, {"bird": names, "scenery": places})
+    bird = Task(tuple(MATCHING_SCENERIES), "special_kind", kinds, birds, {"bird": names, "scenery": places})
     return {"count": count, "birds": bird}
 
 
@@ -153,7 +153,7 @@ def run(options):
                 words.append((name, how, kind, *(named(table, listed) for table in sets.values())))
             spoken.append((name, how, found.changes.head(6)))
             sys.stderr.write(f"{rows[-1]}\n{words[-1]}\n")
-    report(options, base, rows, words, spoken)
+            report(options, base, rows, words, spoken)  # again after each run: one cut short leaves what it has
     draw(kept)
 
 
