@@ -16,7 +16,8 @@ const float* RowSource::fetch(std::int64_t index, float* buffer) const {
   const std::size_t bytes = atoms_.columns * sizeof(float);
   std::size_t done = 0;
   while (done < bytes) {
-    const auto at = static_cast<off_t>(files_.offset_bytes + row % files_.rows * atoms_.stride * sizeof(float) + done);
+    const auto at =
+        static_cast<off_t>(files_.offset_bytes + row % files_.rows * atoms_.stride * sizeof(float) + done);
     const ssize_t got = ::pread(descriptor, reinterpret_cast<char*>(buffer) + done, bytes - done, at);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
