@@ -3,13 +3,14 @@
     python benchmarks/models.py [--architecture ViT-L-14] [--threads 2]
 
 Writes randomly initialised weights into a temporary file, then reads every layer's value-output factors from it and
-decomposes them, in a process of its own. The peak is the growth of the kernel's ru_maxrss over that of the process
+decomposes them, in a process of its own. The peak is the growth of the kernel's VmHWM over that of the process
 with its libraries loaded and used, mapped pages of the file among it. Bars: 10 seconds on two cores; 1.5 times the
 bytes of the tensors needed.
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,12 +28,11 @@ def write(architecture, path):
 
 
 def measure(architecture, path, threads):
-    import resource
-
     import headscan as hs
 
-    def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def peak():  # of this program alone; ru_maxrss would count what the process was before it became this one
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
     def decompose(model, layer):
         left, right = hs.vo_factors(model, layers=[layer])
