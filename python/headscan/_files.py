@@ -21,7 +21,10 @@ from typing import Any
 
 from headscan.errors import HeadscanError
 
+PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
 __all__ = [
+    "PICTURE_SUFFIXES",
     "cache_folder",
     "check_types",
     "check_writable",
@@ -30,6 +33,7 @@ __all__ = [
     "folder_aside",
     "now",
     "package_version",
+    "pictures_in",
     "read_manifest",
     "replace_folder",
     "write_aside",
@@ -201,3 +205,8 @@ def check_types(manifest: Mapping[str, Any], types: Mapping[str, Any], *, where:
             raise HeadscanError(f"{where} is damaged: {name} is missing")
         if not _FITS[kind](manifest[name]):
             raise HeadscanError(f"{where} is damaged: {name} cannot be {manifest[name]!r}")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the picture files of a folder and the folders in it, sorted; by their suffixes."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())

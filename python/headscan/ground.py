@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Grounding", "ground"]
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _BATCH = 64
 _THUMBNAIL = 96  # pixels: the longer side
 
@@ -217,9 +216,9 @@ def _check_tower(model: Model) -> None:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise HeadscanError(f"there is no folder of images {folder}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    found = _files.pictures_in(folder)
     if not found:
-        raise HeadscanError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))})")
+        raise HeadscanError(f"{folder} holds no images ({', '.join(_files.PICTURE_SUFFIXES)})")
     return found
 
 

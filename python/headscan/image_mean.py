@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan._files import expanded
+from headscan._files import PICTURE_SUFFIXES, expanded, pictures_in
 from headscan._rows import unit
 from headscan.errors import HeadscanError
 from headscan.joint import joint_map, normalise
@@ -39,7 +39,6 @@ __all__ = ["ESTIMATES", "estimate_image_mean", "image_mean_for", "image_mean_of_
 ESTIMATES = ("bias", "flat", "text", "noise")
 NONE, FOLDER, ESTIMATE = "none", "folder:", "estimate:"
 _PICTURES, _TEXTS, _BATCH = 256, 2000, 32
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def image_mean_for(model: Model, source: str, *, progress: bool | None = None) -> NDArray[np.float64] | None:
@@ -87,9 +86,9 @@ def image_mean_of_folder(
     place = expanded(folder)
     if not place.is_dir():
         raise HeadscanError(f"there is no folder of pictures {place}")
-    paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    paths = pictures_in(place)
     if not paths:
-        raise HeadscanError(f"{place} holds no pictures ({', '.join(_SUFFIXES)})")
+        raise HeadscanError(f"{place} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     total = np.zeros(model.joint_dim)
     preprocess = _preprocess(model)
     with progress_bar("embedding pictures", total=len(paths), unit="pictures", show=progress) as advance:

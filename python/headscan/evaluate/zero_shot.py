@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from headscan.models import Model
 
 __all__ = ["ZeroShot", "class_embeddings", "embed_images", "read_image_folder", "zero_shot"]
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,12 +218,9 @@ def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64]
     if not root.is_dir():
         raise HeadscanError(f"there is no image folder {root}")
     subfolders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [(path, label) for label, subfolder in enumerate(subfolders) for path in _pictures(subfolder)]
+    found = [(path, label) for label, subfolder in enumerate(subfolders) for path in _files.pictures_in(subfolder)]
     if not found:
-        raise HeadscanError(f"{root} holds no pictures: expected one subfolder a class with {', '.join(_SUFFIXES)}")
+        kinds = ", ".join(_files.PICTURE_SUFFIXES)
+        raise HeadscanError(f"{root} holds no pictures: expected one subfolder a class with {kinds}")
     names = tuple(path.name.replace("_", " ") for path in subfolders)
     return [path for path, _ in found], np.array([label for _, label in found], dtype=np.int64), names
-
-
-def _pictures(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
