@@ -72,6 +72,16 @@ def test_a_folder_is_read_without_building_the_module_and_embeds_texts_like_it(s
     assert hs.load_model(module, tokenizer=model.tokenizer).text_hash == model.text_hash
 
 
+def test_texts_of_causal_towers_are_cut_to_the_longest_of_their_batch(saved):
+    module, folder = saved
+    lengths = []
+    module.text_model.encoder.layers[0].register_forward_hook(lambda _, __, output: lengths.append(output.shape[1]))
+    model = hs.load_model(module, tokenizer=hs.load_model(f"local-dir:{folder}").tokenizer)
+    model.encode_text(TEXTS, batch_size=2)
+    causal = type(module).__name__ in ("CLIPModel", "MetaClip2Model")
+    assert lengths == ([3, 4] if causal else [8, 8])  # a word or two between the start and the end token
+
+
 def test_a_scan_from_end_to_end(saved):
     _, folder = saved
     model = hs.load_model(f"local-dir:{folder}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan._transformers import embed_ids
+from headscan._transformers import embed_ids, is_transformers
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "text_structure", "tokenize"]
 
 VISION_PARTS = ("visual", "vision_model", "visual_projection")  # what in a model has no part in text embeddings
+_CAUSAL_TRANSFORMERS = ("CLIPModel", "MetaClip2Model")
 _SETTING = (bool, int, float, str)
 _NO_SETTING = ("training", "name_or_path")
 
@@ -60,6 +61,11 @@ class _CausalTower:
     pool: str
     eos: int | None
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens have an embedding."""
+        return int(self.parts.token_embedding.num_embeddings)
+
     def pooled_at(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the position (n,) of the token whose feature becomes the embedding."""
         import torch
@@ -86,6 +92,20 @@ class _CausalTower:
         return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
+@dataclass(frozen=True, eq=False)
+class _TransformersTower(_CausalTower):
+    """A causal text tower of transformers: `parts` is the two-tower model, which cuts positions and mask itself."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens have an embedding."""
+        return int(self.parts.text_model.config.vocab_size)
+
+    def encode(self, ids: torch.Tensor) -> Any:
+        """Return embeddings (n, joint_dim) of ids (n, length) cut at or after their pooled token."""
+        return embed_ids(self.parts, ids)
+
+
 def _causal_tower(module: Any) -> _CausalTower | None:
     """Return the model's causal text tower, or None where texts must be encoded at full length."""
     from open_clip.model import CLIP, CustomTextCLIP
@@ -95,6 +115,10 @@ def _causal_tower(module: Any) -> _CausalTower | None:
         tower = _CausalTower(module, module.text_pool_type, getattr(module, "text_eos_id", None))
     elif type(module) is CustomTextCLIP and type(module.text) is TextTransformer and module.text.cls_emb is None:
         tower = _CausalTower(module.text, module.text.pool_type, getattr(module.text, "eos_id", None))
+    elif is_transformers(module) and type(module).__name__ in _CAUSAL_TRANSFORMERS:
+        eos = module.text_model.config.eos_token_id
+        legacy = type(module).__name__ == "CLIPModel" and eos == 2  # old configurations name a wrong end token
+        return _TransformersTower(module, "argmax" if legacy else "eos", eos)
     else:
         return None
     causal = tower.parts.attn_mask is not None and tower.pool in ("first", "argmax", "eos")
@@ -130,10 +154,9 @@ def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
     ids = torch.as_tensor(tokenizer(list(texts)), dtype=torch.int64)
     tower = _causal_tower(module)
     if tower is not None:
-        vocabulary = tower.parts.token_embedding.num_embeddings
-        if ids.numel() and int(ids.max()) >= vocabulary:
+        if ids.numel() and int(ids.max()) >= tower.vocabulary:
             raise HeadscanError(
-                f"the tokenizer gives token {int(ids.max())} but the model's vocabulary has {vocabulary}: "
+                f"the tokenizer gives token {int(ids.max())} but the model's vocabulary has {tower.vocabulary}: "
                 "pass the model's own tokenizer"
             )
         lengths = tower.pooled_at(ids) + 1
