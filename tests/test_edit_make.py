@@ -77,6 +77,21 @@ def test_the_default_threshold_is_what_few_random_directions_reach(scan, model, 
     assert again.multipliers == edits[0].multipliers
 
 
+def test_a_graded_edit_goes_from_the_median_random_score_to_the_threshold(scan, model, dictionary):
+    options = {"like": "snow", "strength": -0.5, "dictionary": dictionary}
+    edit = hs.Edit.suppress(scan, model, graded=True, **options)
+    high = hs.Edit.suppress(scan, model, **options).info.steps[0]["threshold"]
+    low = hs.Edit.suppress(scan, model, chance=0.5, **options).info.steps[0]["threshold"]
+    assert (low, high) == (edit.info.steps[0]["graded_from"], edit.info.steps[0]["threshold"])
+    brute = brute_scores(scan, dictionary, model, ["snow"])
+    scores = {Direction("vo", *key): max(poles) for key, poles in brute.items()}
+    assert set(edit.multipliers) == {direction for direction, score in scores.items() if score > low}
+    for direction, multiplier in edit.multipliers.items():
+        assert multiplier == pytest.approx(np.interp(scores[direction], [low, high], [1.0, -0.5]), abs=1e-6)
+    with pytest.raises(hs.HeadscanError, match="has to be larger"):
+        hs.Edit.suppress(scan, model, graded=True, threshold=low - 0.1, **options)
+
+
 def test_classes_rescale_by_relevance(scan, model, dictionary):
     edit = hs.Edit.for_classes(scan, model, ["cat", "dog"], sparsity=4, ceiling=1.1, dictionary=dictionary)
     step = edit.info.steps[0]

@@ -62,6 +62,7 @@ def _add_choices(edit: argparse.ArgumentParser) -> None:
     add = edit.add_argument_group("how").add_argument
     add("--strength", metavar="X", type=float, help="the multiplier (default: 0 to suppress, 2 to amplify)")
     add("--threshold", metavar="X", type=float, help="least score (default: what 5 %% of random directions exceed)")
+    add("--graded", action="store_true", help="scale by degree of match, from what half of random directions reach")
     add("--unlike", metavar="TEXTS", help="concepts nearer to these count against the match")
     add("--poles", choices=("any", "all", "mean"), default="any", help="which poles have to match (default: any)")
     add("--layers", metavar="all|20-23", type=layers, default="all", help="only these of the scan's (default: all)")
@@ -115,7 +116,8 @@ def _make(options: argparse.Namespace, scan: Scan, model: Model) -> Edit:
     strength = options.strength if options.strength is not None else (0.0 if suppressed else 2.0)
     return (Edit.suppress if suppressed else Edit.amplify)(
         scan, model, like=options.suppress if suppressed else options.amplify, strength=strength,
-        threshold=options.threshold, unlike=options.unlike, poles=options.poles, layers=chosen,
+        threshold=options.threshold, graded=options.graded, unlike=options.unlike, poles=options.poles,
+        layers=chosen,
     )  # fmt: skip
 
 

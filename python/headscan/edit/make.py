@@ -12,7 +12,7 @@ from headscan.comp import comp
 from headscan.edit.matching import (
     POLES,
     Codes,
-    chance_level,
+    chance_levels,
     combine_poles,
     contrast,
     embed_queries,
@@ -57,6 +57,9 @@ def suppress(scan: Scan, model: Model, *, like: str | Sequence[str], strength: f
         they are explained in the same way.
     chance : float, default 0.05
         That share.
+    graded : bool, default False
+        Scale by degree: the multiplier goes linearly from 1 at the median score of random directions to `strength`
+        at the threshold, so that a direction which names the texts among other things gives up a part.
     poles : {"any", "all", "mean"}
         Which of a direction's poles have to match: scaling a singular value scales both.
     layers : sequence of int, optional
@@ -91,6 +94,7 @@ def _matching(
     unlike: str | Sequence[str] | None = None,
     threshold: float | None = None,
     chance: float = 0.05,
+    graded: bool = False,
     poles: str = "any",
     layers: Sequence[int] | None = None,
     dictionary: Dictionary | None = None,
@@ -103,14 +107,27 @@ def _matching(
     codes = read_codes(scan, model, dictionary=dictionary, layers=layers)
     wanted, avoided = texts(like), texts(unlike, "unlike") if unlike is not None else ()
     similarity = contrast(model, codes.dictionary, wanted, avoided)
-    if threshold is None:
-        threshold = chance_level(scan, model, codes, similarity, poles=poles, chance=chance)
+    level, median = -math.inf, -math.inf
+    if threshold is None or graded:
+        chances = (chance, 0.5)
+        level, median = chance_levels(scan, model, codes, similarity, poles=poles, chances=chances)
+    threshold = level if threshold is None else threshold
     _check_number("threshold", threshold)
+    if graded and threshold <= median:
+        raise HeadscanError(
+            f"a graded edit goes from the median score of random directions, {median:.3f}, to the threshold: this "
+            f"has to be larger, not {threshold:.3f}"
+        )
     scores = combine_poles(codes.rows, mean_similarity(codes.indices, codes.coefficients, similarity), poles)
-    chosen = {direction: strength for direction, score in scores.items() if score >= threshold}
+    if graded:
+        degrees = {d: min(max((s - median) / (threshold - median), 0.0), 1.0) for d, s in scores.items()}
+    else:
+        degrees = {d: float(s >= threshold) for d, s in scores.items()}
+    chosen = {d: strength if degree == 1 else 1 + (strength - 1) * degree for d, degree in degrees.items() if degree}
     step = {
         "made_by": made_by, "like": list(wanted), "unlike": list(avoided), "strength": strength,
-        "threshold": threshold, "poles": poles, "layers": sorted({direction.layer for direction in scores}),
+        "threshold": threshold, "graded_from": median if graded else None, "poles": poles,
+        "layers": sorted({direction.layer for direction in scores}),
         "directions_considered": len(scores), "directions_chosen": len(chosen),
     }  # fmt: skip
     return Edit(chosen, EditInfo.of(scan, step))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "POLES",
     "Codes",
-    "chance_level",
+    "chance_levels",
     "combine_poles",
     "contrast",
     "embed_queries",
@@ -166,10 +166,10 @@ def combine_poles(rows: pd.DataFrame, scores: NDArray[np.float64], poles: str) -
     return {direction: float(POLES[poles](values)) for direction, values in found.items()}
 
 
-def chance_level(
-    scan: Scan, model: Model, codes: Codes, similarity: NDArray[np.float64], *, poles: str, chance: float
-) -> float:
-    """Return the score that a share `chance` of random directions exceeds, explained as the scan's were.
+def chance_levels(
+    scan: Scan, model: Model, codes: Codes, similarity: NDArray[np.float64], *, poles: str, chances: Sequence[float]
+) -> list[float]:
+    """Return the scores that given shares of random directions exceed, explained as the scan's were.
 
     The directions are Gaussian, without the component along all-ones, from a fixed seed.
     """
@@ -183,7 +183,8 @@ def chance_level(
             sign * vectors, codes.dictionary, joint=joint_map(model), k=scan.info.k, coherence=scan.info.coherence
         )
         scores.append(mean_similarity(explained.indices, explained.coefficients, similarity))
-    return float(np.quantile(POLES[poles](np.stack(scores), axis=0), 1 - chance))
+    combined = POLES[poles](np.stack(scores), axis=0)
+    return [float(np.quantile(combined, 1 - chance)) for chance in chances]
 
 
 def names_one_of(text: str, names: Sequence[str]) -> bool:
