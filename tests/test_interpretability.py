@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 
 import headscan as hs
 from headscan.errors import HeadscanError
+from headscan.evaluate.factors import presence
 from headscan.evaluate.interpretability import (
     Factor,
     head_writes,
@@ -73,6 +74,16 @@ def test_rank_correlations_equal_scipys_with_ties_and_constants():
     expected = [[spearmanr(a, b).statistic for b in right.T] for a in left.T]
     np.testing.assert_allclose(found[:, :2], expected, atol=1e-12)
     assert (found[:, 2] == 0).all()
+
+
+def test_a_concept_is_present_where_all_that_it_claims_holds():
+    # concepts: "red bird", "bird", "red or blue", one without claims; pictures: red bird, blue bird, red fruit, bird
+    colour = Factor(
+        "colour", ("red", "blue"), np.array([0, 1, 0, -1]), np.array([[1, 0], [0, 0], [1, 1], [0, 0]], bool)
+    )
+    kind = Factor("kind", ("bird", "fruit"), np.array([0, 0, 1, 0]), np.array([[1, 0], [1, 0], [0, 0], [0, 0]], bool))
+    expected = [[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 0, 0]]
+    np.testing.assert_array_equal(presence([colour, kind]), expected)
 
 
 def test_a_code_names_the_value_that_holds_most_of_its_weight():

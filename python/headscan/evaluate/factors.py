@@ -72,14 +72,15 @@ def name_factor(weights: NDArray[np.float64], factors: Sequence[Factor]) -> list
 
 
 def presence(factors: Sequence[Factor]) -> NDArray[np.float64]:
-    """Return the share of each concept's claims that hold in each picture, (pictures, concepts)."""
-    holds: Any = 0.0
-    claims: Any = 0.0
+    """Return 1 where a picture shows a concept, else 0, (pictures, concepts): it has claims, and all of them hold."""
+    shown: Any = 1.0
+    claims: Any = False
     for factor in factors:
         allowed = np.vstack([factor.concepts.T, np.zeros(len(factor.concepts), bool)])  # the last row is "none"
-        holds = holds + allowed[factor.pictures].astype(np.float64)
-        claims = claims + factor.concepts.any(axis=1)
-    return np.asarray(holds / np.maximum(claims, 1))
+        silent = ~factor.concepts.any(axis=1)
+        shown = shown * (allowed[factor.pictures] | silent)
+        claims = claims | ~silent
+    return np.asarray(shown * claims, dtype=np.float64)
 
 
 def check_factors(factors: Sequence[Factor], *, pictures: int, concepts: int) -> None:
