@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -91,6 +93,43 @@ def test_a_scan_from_end_to_end(saved):
         assert set(table["part"]) == {"vo", "qk", "mlp_svd", "mlp_neuron"}
         assert table["certified"].all()
         assert np.isfinite(table["fidelity"]).all()
+
+
+PLAIN = """
+import sys, numpy, torch, transformers
+module = getattr(transformers, sys.argv[1]).from_pretrained(sys.argv[2]).eval()
+with torch.no_grad():
+    rows = module.get_image_features(pixel_values=torch.from_numpy(numpy.load(sys.argv[3])))
+numpy.save(sys.argv[4], getattr(rows, "pooler_output", rows).numpy())
+assert not any(name.split(".")[0] == "headscan" for name in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["CLIPModel", "SiglipModel"])
+def test_an_edited_folder_loads_in_plain_transformers(name, tmp_path):
+    module = transformers_model(name).eval()
+    module.save_pretrained(tmp_path / "model")
+    word_tokenizer(tmp_path / "model")
+    model = hs.load_model(f"local-dir:{tmp_path / 'model'}")
+    dictionary = hs.load_dictionary(["cat", "dog", "red", "boat"], model=model, cache=False)
+    scan = hs.scan(model, dictionary, k=2)
+    edit = hs.Edit.suppress(scan, model, like="cat", strength=-1.0, threshold=-1.0, dictionary=dictionary)
+    edited = edit.apply(model)
+    saved = edited.save(tmp_path / "edited")
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "in.npy", pictures.numpy())
+    (tmp_path / "plain.py").write_text(PLAIN)
+    command = [sys.executable, "plain.py", name, "edited", "in.npy", "out.npy"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=tmp_path)
+    with torch.no_grad():
+        before, after = (
+            each.get_image_features(pixel_values=pictures).pooler_output for each in (module, edited.module)
+        )
+    # The weights are the same bits; another process may add in another order, float32 of order 1.
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), after.numpy(), atol=1e-5)
+    assert (after - before).abs().max() > 1e-3
+    names = [load_file(folder / "model.safetensors").keys() for folder in (tmp_path / "model", saved)]
+    assert names[0] == names[1]
 
 
 def test_a_module_in_memory_says_its_tokenizer_or_is_asked_for_it(saved):
