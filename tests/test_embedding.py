@@ -91,11 +91,10 @@ def test_bad_input(model, saved_model, dictionary, tmp_path, photo):
 
     refused("takes one of image, text and vector, got none")
     refused("takes one of image, text and vector, got image and text", image=photo, text="x")
-    refused("there is no image", image=tmp_path / "none.png")
+    refused("there is no picture", image=tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    refused("cannot read the image", image=tmp_path / "text.png")
+    refused("cannot read the picture", image=tmp_path / "text.png")
     refused("an image is a path, a PIL image or a tensor, not int", image=3)
-    refused("does not say how it preprocesses images", source=model, image=photo)
     refused("there is no vector file", vector=tmp_path / "none.npy")
     refused("cannot read the vector", vector=tmp_path / "text.png")
     refused("24 joint dimensions, not shape", vector=np.zeros(3))
@@ -144,7 +143,7 @@ def test_the_command_explains_texts_and_vectors(run, tmp_path):
     [
         ([], "one of the arguments --image --text --vector is required"),
         (["--text", "a", "--image", "b"], "not allowed with argument"),
-        (["--image", "none.png"], "there is no image none.png"),
+        (["--image", "none.png"], "there is no picture none.png"),
         (["--text", "a", "-k", "0"], "at least 1"),
     ],
 )

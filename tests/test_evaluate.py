@@ -71,7 +71,7 @@ def test_other_sizes_are_resized_as_open_clip_does(model):
         (np.zeros((2, 16, 16, 3)), "uint8 of shape"),
         (np.zeros((2, 3, 16, 16), np.uint8), "uint8 of shape"),
         ([], "no pictures"),
-        (["absent.png"], "cannot read the picture absent.png"),
+        (["absent.png"], "there is no picture absent.png"),
     ],
 )
 def test_other_pictures_are_refused(model, images, says):

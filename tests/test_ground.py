@@ -104,9 +104,9 @@ def test_the_command_grounds_with_the_scanned_model(bundle, images, dictionary, 
 
 
 def test_what_is_refused(scan, model, module, images, tmp_path):
-    with pytest.raises(hs.HeadscanError, match="there is no folder of images"):
+    with pytest.raises(hs.HeadscanError, match="there is no folder of pictures"):
         hs.ground(scan, model, images=tmp_path / "nothing")
-    with pytest.raises(hs.HeadscanError, match="holds no images"):
+    with pytest.raises(hs.HeadscanError, match="holds no pictures"):
         hs.ground(scan, model, images=tmp_path)
     with pytest.raises(hs.HeadscanError, match="count must be at least 1"):
         hs.ground(scan, model, images=images, count=0)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import headscan as hs
 from architectures import TRANSFORMERS, transformers_model
+from headscan.evaluate import embed_images, zero_shot
 
 TEXTS = ["cat", "red boat", "dog"]
 
@@ -130,6 +131,26 @@ def test_an_edited_folder_loads_in_plain_transformers(name, tmp_path):
     assert (after - before).abs().max() > 1e-3
     names = [load_file(folder / "model.safetensors").keys() for folder in (tmp_path / "model", saved)]
     assert names[0] == names[1]
+
+
+def test_pictures_go_through_the_folders_own_preprocessing(tmp_path):
+    from transformers import CLIPImageProcessor
+
+    module = transformers_model("CLIPModel").eval()
+    module.save_pretrained(tmp_path)
+    word_tokenizer(tmp_path)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
+    model = hs.load_model(f"local-dir:{tmp_path}")
+    with pytest.raises(hs.HeadscanError, match="does not say how it preprocesses images"):
+        embed_images(model, pictures)
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor.save_pretrained(tmp_path)
+    pixels = processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = module.get_image_features(pixel_values=pixels).pooler_output
+    expected = torch.nn.functional.normalize(expected, dim=-1)
+    np.testing.assert_allclose(embed_images(model, pictures, batch_size=2), expected.numpy(), atol=1e-5)
+    assert zero_shot(model, pictures, [0, 1, 0], ["cat", "dog"], templates=["{}"]).scores.shape == (3, 2)
 
 
 def test_a_module_in_memory_says_its_tokenizer_or_is_asked_for_it(saved):

@@ -27,7 +27,7 @@ from headscan.comparison import Comparison
 from headscan.contributions import Contributions, contributions
 from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
 from headscan.edit import Direction, Edit, EditedModel, load_edit
-from headscan.embedding import EmbeddingExplanation, explain, preprocess, written_in_words
+from headscan.embedding import EmbeddingExplanation, explain, written_in_words
 from headscan.errors import HeadscanError
 from headscan.explain import Explanations, explain_directions
 from headscan.filtering import merge_dictionaries
@@ -36,6 +36,7 @@ from headscan.heads import QKFactors, VOFactors, qk_factors, vo_factors
 from headscan.joint import JointMap, joint_map
 from headscan.models import Model, load_model
 from headscan.pack import PackedAtoms, load_packed, pack
+from headscan.pictures import preprocess
 from headscan.scan import Scan, load_scan, scan
 from headscan.significance import NullFidelity, null_fidelity, p_values, q_values
 from headscan.svd import RandomizedSVD, randomized_svd, svd_factored

@@ -16,6 +16,7 @@ from headscan.explain import check_code_options, explain_directions
 from headscan.heads import vo_factors
 from headscan.joint import cosine, joint_map, normalise
 from headscan.models import check_model
+from headscan.pictures import preprocess
 from headscan.results import make_table
 from headscan.svd import svd_factored
 from headscan.terminal import one_line
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from headscan.dictionary import Dictionary
     from headscan.models import Model
 
-__all__ = ["EmbeddingExplanation", "explain", "preprocess", "written_in_words"]
+__all__ = ["EmbeddingExplanation", "explain", "written_in_words"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,44 +147,6 @@ def explain(
         certified=bool(code.certified[0]),
         contributions=written,
     )
-
-
-def preprocess(model: Model, image: Any) -> torch.Tensor:
-    """Return an image as its model expects it, (3, height, width): resized, cropped and normalised as in training.
-
-    Parameters
-    ----------
-    model : Model
-        From `load_model`. How it preprocesses is in its checkpoint's configuration.
-    image : path or PIL image
-
-    Raises
-    ------
-    HeadscanError
-        If the model does not say how it preprocesses, or the image cannot be read.
-    """
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-    from PIL import Image, UnidentifiedImageError
-
-    config = getattr(model.module.visual, "preprocess_cfg", None)
-    if config is None:
-        raise HeadscanError(
-            f"{model.name} does not say how it preprocesses images: pass a preprocessed tensor (3, height, width)"
-        )
-    transform: Any = image_transform_v2(PreprocessCfg(**config), is_train=False)
-    try:
-        if isinstance(image, (str, Path)):
-            with Image.open(_files.expanded(image)) as opened:
-                tensor: torch.Tensor = transform(opened)
-        elif isinstance(image, Image.Image):
-            tensor = transform(image)
-        else:
-            raise HeadscanError(f"an image is a path, a PIL image or a tensor, not {type(image).__qualname__}")
-    except FileNotFoundError as error:
-        raise HeadscanError(f"there is no image {image}") from error
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-        raise HeadscanError(f"cannot read the image {image}: {one_line(str(error))}") from error
-    return tensor
 
 
 def written_in_words(

@@ -20,6 +20,7 @@ from headscan import _files
 from headscan.errors import HeadscanError
 from headscan.heads import vo_factors
 from headscan.models import check_model
+from headscan.pictures import found_pictures, preprocessing, read_picture
 from headscan.svd import svd_factored
 from headscan.terminal import progress_bar
 
@@ -110,7 +111,7 @@ def ground(
         raise HeadscanError(f"count must be at least 1, not {count}")
     _check_tower(model)
     folder = _files.expanded(images)
-    paths = _pictures(folder)
+    paths = found_pictures(folder)
     layers = scan.info.layers
     maps = {layer: _direction_map(model, layer, fold=scan.info.folded) for layer in layers}
     best = _Best(min(count, len(paths)))
@@ -213,30 +214,14 @@ def _check_tower(model: Model) -> None:
             raise HeadscanError(f"layer {number} attends with {kind}: only MultiheadAttention can be grounded")
 
 
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise HeadscanError(f"there is no folder of images {folder}")
-    found = _files.pictures_in(folder)
-    if not found:
-        raise HeadscanError(f"{folder} holds no images ({', '.join(_files.PICTURE_SUFFIXES)})")
-    return found
-
-
 def _read(paths: list[Path], model: Model) -> tuple[torch.Tensor, list[bytes]]:
     """Return images ready for the model, (n, 3, height, width), and their thumbnails."""
     import torch
-    from open_clip import get_model_preprocess_cfg
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-    from PIL import Image, UnidentifiedImageError
 
-    prepare = image_transform_v2(PreprocessCfg(**get_model_preprocess_cfg(model.module)), is_train=False)
+    prepare = preprocessing(model)
     pixels, thumbnails = [], []
     for path in paths:
-        try:
-            with Image.open(path) as opened:
-                picture = opened.convert("RGB")  # as the model's own preprocessing does
-        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise HeadscanError(f"cannot read the image {path}: {error}") from error
+        picture = read_picture(path)
         pixels.append(prepare(picture))
         thumbnails.append(_thumbnail(picture))
     device = next(model.module.parameters()).device

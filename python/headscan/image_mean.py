@@ -17,19 +17,18 @@ from a model that does not bring its mean, and a folder of pictures is to be pre
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan._files import PICTURE_SUFFIXES, expanded, pictures_in
 from headscan._rows import unit
 from headscan.errors import HeadscanError
 from headscan.joint import joint_map, normalise
 from headscan.models import Model
-from headscan.terminal import one_line, progress_bar
+from headscan.pictures import embed_pixels, found_pictures, preprocessing, read_picture
+from headscan.terminal import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,18 +82,13 @@ def image_mean_of_folder(
     HeadscanError
         If there are no pictures, one cannot be read, or the model's module embeds no images.
     """
-    place = expanded(folder)
-    if not place.is_dir():
-        raise HeadscanError(f"there is no folder of pictures {place}")
-    paths = pictures_in(place)
-    if not paths:
-        raise HeadscanError(f"{place} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+    paths = found_pictures(folder)
     total = np.zeros(model.joint_dim)
-    preprocess = _preprocess(model)
+    prepare = preprocessing(model)
     with progress_bar("embedding pictures", total=len(paths), unit="pictures", show=progress) as advance:
         for first in range(0, len(paths), batch_size):
             some = paths[first : first + batch_size]
-            total += _embed(model, [preprocess(_picture(path)) for path in some]).sum(axis=0)
+            total += embed_pixels(model, [prepare(read_picture(path)) for path in some]).sum(axis=0)
             advance(len(some))
     return total / len(paths)
 
@@ -140,9 +134,9 @@ def _guess(model: Model, method: str, seed: int) -> NDArray[np.float64]:
         return np.asarray(unit(model.encode_text(texts[:: len(texts) // _TEXTS][:_TEXTS])).mean(axis=0))
     if method not in ESTIMATES:
         raise HeadscanError(f"an estimate of the image mean is one of {', '.join(ESTIMATES)}, not {method!r}")
-    preprocess = _preprocess(model)
-    batches = _batches([preprocess(picture) for picture in _synthetic(method, seed)])
-    return np.asarray(np.concatenate([_embed(model, batch) for batch in batches]).mean(axis=0))
+    prepare = preprocessing(model)
+    batches = _batches([prepare(picture) for picture in _synthetic(method, seed)])
+    return np.asarray(np.concatenate([embed_pixels(model, batch) for batch in batches]).mean(axis=0))
 
 
 def _synthetic(method: str, seed: int) -> Iterator[Any]:
@@ -158,53 +152,3 @@ def _synthetic(method: str, seed: int) -> Iterator[Any]:
 
 def _batches(pictures: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (pictures[first : first + _BATCH] for first in range(0, len(pictures), _BATCH))
-
-
-def _picture(path: Path) -> Any:
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return _opaque(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise HeadscanError(f"cannot read the picture {path}: {one_line(str(error))}") from error
-
-
-def _opaque(picture: Any) -> Any:
-    """Return a picture in RGB, what is transparent in it on white."""
-    from PIL import Image
-
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-
-
-def _preprocess(model: Model) -> Any:
-    """Return the model's own preprocessing: from a picture to pixels (3, height, width)."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    visual: Any = model.module.visual
-    if not hasattr(visual, "image_size"):
-        raise HeadscanError(f"{model.name} does not say the size of its images: give the image mean as a file")
-    given = dict(getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size})
-    return image_transform_v2(PreprocessCfg(**given), is_train=False)
-
-
-def _embed(model: Model, pixels: Sequence[Any]) -> NDArray[np.float64]:
-    """Return unit image embeddings (n, joint_dim)."""
-    import torch
-
-    module: Any = model.module
-    first = next(module.visual.parameters())
-    training = module.training
-    with torch.inference_mode():
-        batch = torch.stack(list(pixels)).to(first.device, first.dtype)
-        module.eval()
-        try:
-            embeddings = module.encode_image(batch).float().cpu().numpy()
-        finally:
-            module.train(training)
-    return unit(embeddings)

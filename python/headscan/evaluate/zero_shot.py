@@ -14,9 +14,9 @@ from headscan.errors import HeadscanError
 from headscan.evaluate.intervals import wilson
 from headscan.joint import normalise
 from headscan.models import check_model
+from headscan.pictures import embed_pixels, preprocessing, read_picture
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from headscan.models import Model
@@ -135,8 +135,7 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     ----------
     model : Model
     images : array of uint8, shape (n, height, width, 3), or sequence of paths
-        RGB pictures. Those of the model's own size are normalised alone; others are resized and cropped as
-        open_clip does for this model.
+        RGB pictures.
     batch_size : int, default 128
 
     Returns
@@ -149,59 +148,18 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     HeadscanError
         If the pictures are of another kind, or one cannot be read.
     """
-    import torch
+    from PIL import Image
 
-    check_model(model)
     if len(images) == 0:
         raise HeadscanError("there are no pictures to embed")
-    prepare = _Preprocessing(model.module)
-    first = next(model.module.parameters())
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = prepare(images[start : start + batch_size]).to(first.device, first.dtype)
-            rows.append(model.module.encode_image(batch).double().cpu().numpy())
-    return normalise(np.concatenate(rows))
-
-
-class _Preprocessing:
-    """From pictures to the model's input (n, 3, height, width)."""
-
-    def __init__(self, module: Any) -> None:
-        from open_clip.transform import PreprocessCfg, image_transform_v2
-
-        size = module.visual.image_size
-        config = {"size": size, **getattr(module.visual, "preprocess_cfg", {})}
-        self._config = PreprocessCfg(**config)
-        self._size = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-        self._transform = image_transform_v2(self._config, is_train=False)
-
-    def __call__(self, images: Any) -> torch.Tensor:
-        import torch
-
-        if not isinstance(images, np.ndarray):
-            return torch.stack([self._transform(_open(path)) for path in images])
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise HeadscanError(
-                f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
-            )
-        if images.shape[1:3] != self._size:
-            from PIL import Image
-
-            return torch.stack([self._transform(Image.fromarray(image)) for image in images])
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self._config.mean, self._config.std))
-        return (pixels - mean) / std
-
-
-def _open(path: str | Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise HeadscanError(f"cannot read the picture {path}: {error}") from error
+    arrays = isinstance(images, np.ndarray)
+    if arrays and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3):
+        raise HeadscanError(
+            f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
+        )
+    prepare, read = preprocessing(model), Image.fromarray if arrays else read_picture
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return np.concatenate([embed_pixels(model, [prepare(read(image)) for image in batch]) for batch in batches])
 
 
 def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:

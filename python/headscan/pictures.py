@@ -1,0 +1,153 @@
+"""Pictures: read, prepared as a model's own preprocessing does, and embedded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan import _files
+from headscan._transformers import is_transformers
+from headscan.errors import HeadscanError
+from headscan.joint import normalise
+from headscan.models import check_model
+from headscan.terminal import one_line
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from headscan.models import Model
+
+__all__ = ["embed_pixels", "found_pictures", "preprocess", "preprocessing", "read_picture"]
+
+
+def found_pictures(folder: str | Path) -> list[Path]:
+    """Return the pictures in a folder and those below it, sorted.
+
+    Raises
+    ------
+    HeadscanError
+        If there is no such folder, or no picture in it.
+    """
+    place = _files.expanded(folder)
+    if not place.is_dir():
+        raise HeadscanError(f"there is no folder of pictures {place}")
+    paths = _files.pictures_in(place)
+    if not paths:
+        raise HeadscanError(f"{place} holds no pictures ({', '.join(_files.PICTURE_SUFFIXES)})")
+    return paths
+
+
+def read_picture(path: str | Path) -> Image:
+    """Return a picture in RGB; what is transparent in it shows the colour that lies under it, as in open_clip.
+
+    Raises
+    ------
+    HeadscanError
+        If it cannot be read, or is larger than pillow takes for safe.
+    """
+    from PIL import Image
+
+    place = _files.expanded(path)
+    if not place.exists():
+        raise HeadscanError(f"there is no picture {place}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(place) as opened:
+                picture: Image.Image = opened.convert("RGB")
+                return picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise HeadscanError(f"cannot read the picture {place}: {one_line(str(error))}") from error
+
+
+def preprocess(model: Model, image: str | Path | Image) -> torch.Tensor:
+    """Return an image as its model expects it, (3, height, width): resized, cropped and normalised as in training.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`. How it preprocesses is in its checkpoint's configuration.
+    image : path or PIL image
+
+    Raises
+    ------
+    HeadscanError
+        If the model does not say how it preprocesses, or the image cannot be read.
+    """
+    from PIL import Image
+
+    if not isinstance(image, (str, Path, Image.Image)):
+        raise HeadscanError(f"an image is a path, a PIL image or a tensor, not {type(image).__qualname__}")
+    picture = image if isinstance(image, Image.Image) else read_picture(image)
+    return preprocessing(model)(picture)
+
+
+def preprocessing(model: Model) -> Callable[[Image], torch.Tensor]:
+    """Return the model's own preprocessing: from a PIL image to pixels (3, height, width), float32.
+
+    An open_clip module in memory that has no ``visual.preprocess_cfg`` gets open_clip's default, for its image size.
+
+    Raises
+    ------
+    HeadscanError
+        If the model does not say how it preprocesses.
+    """
+    check_model(model)
+    module: Any = model.module
+    if is_transformers(module):
+        return _transformers_preprocessing(model)
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    if not hasattr(module.visual, "image_size"):
+        raise HeadscanError(f"{model.name} does not say the size of its images: visual.image_size is expected")
+    config = {"size": module.visual.image_size, **getattr(module.visual, "preprocess_cfg", {})}
+    transform: Callable[[Image], torch.Tensor] = image_transform_v2(PreprocessCfg(**config), is_train=False)
+    return transform
+
+
+def _transformers_preprocessing(model: Model) -> Callable[[Image], torch.Tensor]:
+    from transformers import AutoImageProcessor
+
+    place = model.module.name_or_path
+    try:
+        load: Any = AutoImageProcessor.from_pretrained
+        processor = load(place, local_files_only=Path(place).is_dir())
+    except (OSError, ValueError) as error:
+        raise HeadscanError(
+            f"{model.name} does not say how it preprocesses images: a preprocessor_config.json beside its weights is "
+            f"expected ({one_line(str(error))})"
+        ) from error
+
+    def prepare(picture: Image) -> torch.Tensor:
+        pixels: torch.Tensor = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        if pixels.ndim != 3:
+            raise HeadscanError(f"{model.name} takes pictures as lists of patches, and only whole ones are prepared")
+        return pixels
+
+    return prepare
+
+
+def embed_pixels(model: Model, pixels: Sequence[torch.Tensor]) -> NDArray[np.float64]:
+    """Return unit embeddings (n, joint_dim) of prepared pictures (3, height, width); dropout is off meanwhile."""
+    import torch
+
+    module: Any = model.module
+    first = next(module.parameters())
+    batch = torch.stack(list(pixels)).to(first.device, first.dtype)
+    training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            if is_transformers(module):
+                embedded = module.get_image_features(pixel_values=batch).pooler_output
+            else:
+                embedded = module.encode_image(batch)
+    finally:
+        module.train(training)
+    return normalise(embedded.double().cpu().numpy())
