@@ -111,7 +111,7 @@ def test_what_is_refused(scan, model, module, images, tmp_path):
     with pytest.raises(hs.HeadscanError, match="count must be at least 1"):
         hs.ground(scan, model, images=images, count=0)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(hs.HeadscanError, match=r"cannot read the image .*broken\.png"):
+    with pytest.raises(hs.HeadscanError, match=r"cannot read the picture .*broken\.png"):
         hs.ground(scan, model, images=tmp_path)
     module.visual.proj.data[0, 0] += 1.0
     with pytest.raises(hs.HeadscanError, match="the scan is of other weights"):

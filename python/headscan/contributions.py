@@ -18,7 +18,7 @@ from headscan.errors import HeadscanError
 from headscan.heads import vo_factors
 from headscan.models import check_model
 from headscan.svd import svd_factored
-from headscan.text import _evaluating
+from headscan.text import evaluating
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,7 +225,7 @@ def _run(model: Model, image: torch.Tensor) -> _Trace:
             lambda module, given, made: blocks.append(_rows(made))
         )
         stack.callback(last.remove)
-        stack.enter_context(_evaluating(visual))
+        stack.enter_context(evaluating(visual))
         stack.enter_context(torch.inference_mode())
         made = visual(image[None].to(device=first.device, dtype=first.dtype))
     embedding = made[0] if isinstance(made, tuple) else made  # some towers give their tokens too

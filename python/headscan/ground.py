@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan import _files
+from headscan._class_token import check_class_token, mixed_values
 from headscan.errors import HeadscanError
 from headscan.heads import vo_factors
 from headscan.models import check_model
@@ -109,7 +110,7 @@ def ground(
         )
     if count < 1:
         raise HeadscanError(f"count must be at least 1, not {count}")
-    _check_tower(model)
+    check_class_token(model)
     folder = _files.expanded(images)
     paths = found_pictures(folder)
     layers = scan.info.layers
@@ -119,8 +120,9 @@ def ground(
     with progress_bar("grounding", total=len(paths), unit="images", show=progress) as advance:
         for start in range(0, len(paths), _BATCH):
             pixels, small = _read(paths[start : start + _BATCH], model)
-            mixed = _class_token_values(model, pixels, layers)
-            best.add(torch.stack([maps[layer](mixed[layer]) for layer in layers], dim=1), first=start)
+            mixed = mixed_values(model, pixels, layers)
+            along = [maps[layer](mixed[:, place]) for place, layer in enumerate(layers)]
+            best.add(torch.stack(along, dim=1), first=start)
             thumbnails += small
             advance(len(small))
     names = tuple(path.relative_to(folder).as_posix() for path in paths)
@@ -162,58 +164,6 @@ def _direction_map(model: Model, layer: int, *, fold: bool) -> Any:
     return lambda z: torch.einsum("nhr,hri->nhi", z, matrix) - constant
 
 
-def _class_token_values(model: Model, pixels: torch.Tensor, layers: tuple[int, ...]) -> dict[int, torch.Tensor]:
-    """Return each layer's values, mixed by the class token's attention: float32 (n, heads, rank)."""
-    import torch
-
-    visual: Any = model.module.visual
-    found: dict[int, torch.Tensor] = {}
-
-    def watch(layer: int) -> Any:
-        def read(attention: Any, arguments: tuple[Any, ...]) -> None:
-            found[layer] = _mixed(attention, arguments[0], rank=model.rank).float().cpu()
-
-        return visual.transformer.resblocks[layer].attn.register_forward_pre_hook(read)
-
-    hooks = [watch(layer) for layer in layers]
-    try:
-        with torch.inference_mode():
-            visual(pixels)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def _mixed(attention: Any, x: torch.Tensor, *, rank: int) -> torch.Tensor:
-    """Return the class token's attention over the values: x (n, tokens, width) -> (n, heads, rank)."""
-    import torch
-    from torch.nn.functional import linear
-
-    x = x if attention.batch_first else x.transpose(0, 1)
-    weights = attention.in_proj_weight.chunk(3)
-    biases = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
-    query, key, value = (
-        linear(tokens, weight, bias).reshape(*tokens.shape[:-1], -1, rank)
-        for tokens, weight, bias in zip((x[:, 0], x, x), weights, biases, strict=True)
-    )  # (n, heads, rank), then twice (n, tokens, heads, rank)
-    scores = torch.einsum("nhr,nthr->nht", query, key) / rank**0.5
-    return torch.einsum("nht,nthr->nhr", scores.softmax(-1), value)
-
-
-def _check_tower(model: Model) -> None:
-    """Raise unless the vision tower has a class token and torch's own attention."""
-    from torch import nn
-
-    visual: Any = model.module.visual
-    if getattr(visual, "pool_type", None) != "tok":
-        raise HeadscanError(f"the vision tower of {model.name} has no class token to read: it cannot be grounded")
-    for number, block in enumerate(visual.transformer.resblocks):
-        if type(block.attn) is not nn.MultiheadAttention:
-            kind = type(block.attn).__qualname__
-            raise HeadscanError(f"layer {number} attends with {kind}: only MultiheadAttention can be grounded")
-
-
 def _read(paths: list[Path], model: Model) -> tuple[torch.Tensor, list[bytes]]:
     """Return images ready for the model, (n, 3, height, width), and their thumbnails."""
     import torch
@@ -224,8 +174,7 @@ def _read(paths: list[Path], model: Model) -> tuple[torch.Tensor, list[bytes]]:
         picture = read_picture(path)
         pixels.append(prepare(picture))
         thumbnails.append(_thumbnail(picture))
-    device = next(model.module.parameters()).device
-    return torch.stack(pixels).to(device), thumbnails
+    return torch.stack(pixels), thumbnails
 
 
 def _thumbnail(picture: Image) -> bytes:

@@ -15,6 +15,7 @@ from headscan.errors import HeadscanError
 from headscan.joint import normalise
 from headscan.models import check_model
 from headscan.terminal import one_line
+from headscan.text import evaluating
 
 if TYPE_CHECKING:
     import torch
@@ -140,14 +141,9 @@ def embed_pixels(model: Model, pixels: Sequence[torch.Tensor]) -> NDArray[np.flo
     module: Any = model.module
     first = next(module.parameters())
     batch = torch.stack(list(pixels)).to(first.device, first.dtype)
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            if is_transformers(module):
-                embedded = module.get_image_features(pixel_values=batch).pooler_output
-            else:
-                embedded = module.encode_image(batch)
-    finally:
-        module.train(training)
+    with evaluating(module), torch.inference_mode():
+        if is_transformers(module):
+            embedded = module.get_image_features(pixel_values=batch).pooler_output
+        else:
+            embedded = module.encode_image(batch)
     return normalise(embedded.double().cpu().numpy())

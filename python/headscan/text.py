@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "text_structure", "tokenize"]
+__all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "evaluating", "text_structure", "tokenize"]
 
 VISION_PARTS = ("visual", "vision_model", "visual_projection")  # what in a model has no part in text embeddings
 _CAUSAL_TRANSFORMERS = ("CLIPModel", "MetaClip2Model")
@@ -199,7 +199,7 @@ def encode_tokens(
     device = next(module.parameters()).device
     order = np.argsort(tokens.lengths, kind="stable")
     embeddings: NDArray[np.float32] | None = None
-    with _evaluating(module), torch.inference_mode(), _autocast(device, dtype):
+    with evaluating(module), torch.inference_mode(), _autocast(device, dtype):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             length = int(tokens.lengths[rows].max())
@@ -215,7 +215,7 @@ def encode_tokens(
 
 
 @contextlib.contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
     """Switch dropout off for a while, leaving the caller's module as it was."""
     training = [part for part in module.modules() if part.training]
     module.eval()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headscan._class_token import head_writes
 from headscan.comp import comp
 from headscan.errors import HeadscanError
-from headscan.evaluate._class_token import head_writes
 from headscan.evaluate.factors import Factor, check_factors, name_factor, presence
 from headscan.heads import select_layers, vo_factors
 from headscan.joint import JointMap, cosine, joint_map
