@@ -55,7 +55,9 @@ def test_a_head_and_its_explanations(scan):
 
 
 def test_what_is_absent_is_refused(scan):
-    with pytest.raises(hs.HeadscanError, match="no head 9 in layer 1: its layers are 0, 1"):
+    with pytest.raises(
+        hs.HeadscanError, match="no head 9 in layer 1 with the part vo: its layers are 0, 1, its parts vo"
+    ):
         scan.head(1, 9)
     with pytest.raises(hs.HeadscanError, match="has no explanation 8, write, \\+"):
         scan.head(1, 0).explanation(8)

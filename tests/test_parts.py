@@ -18,6 +18,13 @@ def whole(model, dictionary):
     return hs.scan(model, dictionary, parts=("mlp", "qk", "vo"), layers=[1], sides=("write", "read"), poles="+", k=2)
 
 
+def test_a_head_is_shown_one_part_at_a_time(whole):
+    for part in ("vo", "qk"):
+        shown = whole.head(1, 0, part=part).explanations
+        assert len(shown) and set(shown["part"]) == {part}
+    assert whole.head(1, 0).explanations.equals(whole.head(1, 0, part="vo").explanations)
+
+
 def test_a_scan_has_the_parts_asked_for_in_order(whole, model):
     table = whole.table()
     assert whole.info.tower == "image"

@@ -84,7 +84,7 @@ class Head:
     layer, head : int
         Which, both from 0.
     explanations : pandas.DataFrame
-        Its rows of `Scan.table`.
+        Its rows of `Scan.table`, of one part.
     """
 
     layer: int
@@ -92,8 +92,8 @@ class Head:
     explanations: pd.DataFrame
 
     @classmethod
-    def of(cls, scan: Scan, *, layer: int, head: int) -> Head:
-        """Take a head from a scan.
+    def of(cls, scan: Scan, *, layer: int, head: int, part: str = "vo") -> Head:
+        """Take a head's explanations of one part from a scan.
 
         Raises
         ------
@@ -101,10 +101,14 @@ class Head:
             If the scan has no explanation of it.
         """
         table = scan.explanations
-        rows = table[(table["layer"] == layer) & (table["head"] == head)].reset_index(drop=True)
+        chosen = (table["layer"] == layer) & (table["head"] == head) & (table["part"] == part)
+        rows = table[chosen].reset_index(drop=True)
         if rows.empty:
-            layers = ", ".join(map(str, scan.info.layers))
-            raise HeadscanError(f"the scan has no head {head} in layer {layer}: its layers are {layers}")
+            layers, parts = ", ".join(map(str, scan.info.layers)), ", ".join(table["part"].unique())
+            raise HeadscanError(
+                f"the scan has no head {head} in layer {layer} with the part {part}: its layers are {layers}, its "
+                f"parts {parts}"
+            )
         return cls(layer=layer, head=head, explanations=rows)
 
     def __len__(self) -> int:

@@ -210,11 +210,11 @@ class Scan:
 
         return write_report(self, path, grounding=grounding)
 
-    def head(self, layer: int, head: int) -> Head:
-        """Return one head's explanations, for reading in a notebook; see `headscan.notebook.Head`."""
+    def head(self, layer: int, head: int, *, part: str = "vo") -> Head:
+        """Return one head's explanations of a part, for reading in a notebook; see `headscan.notebook.Head`."""
         from headscan.notebook import Head
 
-        return Head.of(self, layer=layer, head=head)
+        return Head.of(self, layer=layer, head=head, part=part)
 
     def _repr_html_(self) -> str:
         from headscan.notebook import scan_html
