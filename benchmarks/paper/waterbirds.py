@@ -1,11 +1,11 @@
 """A spurious correlation edited away: birds by what they are, not by where they stand.
 
-The directions to suppress are chosen by their explanations alone: those that match words for places, with the rule
-of `Edit.suppress` (the score that 5 % of random directions exceed), and scaled by -0.5: what directions below that
-score still write of a place, the chosen ones take back. No label and no picture is used for that; labels only
-measure. Whole heads are ranked by the same scores; the best number of them is picked *with* the labels, in their
-favour. Random edits scale as many directions of the same layers. The strength was chosen by looking at pictures of
-other seeds (777, 31000000, 31000001) with the demo model whose weights are 9a276e7f93b3.
+The directions to suppress are chosen by their explanations alone, by `Edit.suppress` with `graded=True`: what matches
+words for places as no more than 5 % of random directions do is scaled by STRENGTH, what matches as half of them do
+stays, and what lies between is scaled in proportion. No label and no picture is used for that; labels only measure.
+Whole heads are ranked by the same scores; the best number of them is picked *with* the labels, in their favour.
+Random edits scale as many directions of the same layers. Rule and strength were chosen by looking at pictures of other
+seeds (777000 and on).
 
     python benchmarks/paper/waterbirds.py --images FOLDER                                   # the demo model and world
     python benchmarks/paper/waterbirds.py --model ViT-L-14 --pretrained TAG --waterbirds FOLDER   # with metadata.csv
@@ -94,12 +94,15 @@ def edits(model, dictionary, scan, like, options):
     """Name and edit of every variant: the rule first, then what changes one thing at a time."""
 
     def suppress(scan=scan, **changed):
-        return hs.Edit.suppress(scan, model, like=like, dictionary=dictionary, **{"strength": STRENGTH, **changed})
+        options = {"strength": STRENGTH, "graded": True, **changed}
+        return hs.Edit.suppress(scan, model, like=like, dictionary=dictionary, **options)
 
     yield RULE, suppress(), {}
     yield "value biases scaled too", suppress(), {"compensate": False}
-    for strength in (0.5, 0.0, -1.0):
-        yield f"strength {strength}", suppress(strength=strength), {}
+    yield "not graded", suppress(graded=False), {}
+    for strength in (0.5, 0.0, -0.5, -1.0, -1.5):
+        if strength != STRENGTH:
+            yield f"strength {strength}", suppress(strength=strength), {}
     for chance in (0.01, 0.2):
         yield f"chance {chance}", suppress(chance=chance), {}
     for poles in ("mean", "all"):
