@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 IMAGE_SIZE = 48
-CONTEXT_LENGTH = 16
+CONTEXT_LENGTH = 77
+TRAINED_TOKENS = 16
+"""Texts of training are no longer; later places keep a position of zero."""
 VOCABULARY_SIZE = 49408
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import labels
@@ -30,16 +31,17 @@ from headscan.evaluate.interpretability import Interpretability, interpretabilit
 _RESAMPLES = 2000
 
 
-def median_interval(values: np.ndarray) -> list[float]:
-    """Return median and 95 % bootstrap interval over directions."""
+def interval(values: np.ndarray, of: Callable[..., np.ndarray] = np.median) -> list[float]:
+    """Return the median, or another mean, and its 95 % bootstrap interval over directions."""
     rng = np.random.default_rng(0)
-    drawn = np.median(values[rng.integers(len(values), size=(_RESAMPLES, len(values)))], axis=1)
-    return [round(float(v), 3) for v in (np.median(values), *np.quantile(drawn, (0.025, 0.975)))]
+    drawn = of(values[rng.integers(len(values), size=(_RESAMPLES, len(values)))], axis=1)
+    return [round(float(v), 3) for v in (of(values, axis=0), *np.quantile(drawn, (0.025, 0.975)))]
 
 
 def lines(measured: Interpretability) -> list[dict[str, object]]:
     """Return one printed line for each way of explaining."""
-    found = []
+    found: list[dict[str, object]] = []
+    comp = measured.table.query("method == 'comp'")["predicted"].to_numpy()
     for method, part in measured.table.groupby("method", sort=False):
         named = figure("names one factor", (part["factor"] != "").to_numpy(), 0.0)
         driven = part["driven"].dropna().to_numpy()
@@ -48,10 +50,11 @@ def lines(measured: Interpretability) -> list[dict[str, object]]:
                 "method": method,
                 "directions": len(part),
                 "names one factor": [named.share, named.low, named.high],
-                "its presence": median_interval(driven) if len(driven) else None,
-                "predicted": median_interval(part["predicted"].to_numpy()),
-                "shuffled": median_interval(part["shuffled"].to_numpy()),
-                "predicted less shuffled": median_interval((part["predicted"] - part["shuffled"]).to_numpy()),
+                "its presence": interval(driven) if len(driven) else None,
+                "predicted": interval(part["predicted"].to_numpy()),
+                "shuffled": interval(part["shuffled"].to_numpy()),
+                "predicted less shuffled": interval((part["predicted"] - part["shuffled"]).to_numpy()),
+                "COMP better by (mean)": interval(comp - part["predicted"].to_numpy(), np.mean),
                 "mean joint fidelity": round(float(part["joint_fidelity"].mean()), 3),
             }
         )

@@ -4,7 +4,8 @@ Fetch and unpack first, with the registries' own clients::
 
     mkdir npm && cd npm
     for package in @iconify-json/noto @iconify-json/twemoji @iconify-json/fluent-emoji \
-        @iconify-json/fluent-emoji-flat @iconify-json/emojione unicode-emoji-json emojilib; do
+        @iconify-json/fluent-emoji-flat @iconify-json/emojione @iconify-json/noto-v1 @iconify-json/fxemoji \
+        @iconify-json/streamline-emojis @iconify-json/fluent-emoji-high-contrast unicode-emoji-json emojilib; do
       npm pack "$package"
     done
     for archive in *.tgz; do mkdir -p "${archive%.tgz}" && tar -xzf "$archive" -C "${archive%.tgz}"; done
@@ -16,8 +17,9 @@ then, with numpy, pillow and resvg-py installed::
     python pack_images.py --npm npm --openclipart debian/usr/share/openclipart --out images
 
 Writes ``emoji.npz`` and ``clipart.npz`` (key ``images``: (n, 64, 64, 4) uint8 RGBA), each with a ``.jsonl``
-of one record a picture. Licences: noto Apache-2.0; fluent-emoji and fluent-emoji-flat MIT; twemoji and
-emojione CC-BY-4.0; openclipart public domain; unicode-emoji-json and emojilib MIT.
+of one record a picture. Licences: noto, noto-v1 and fxemoji Apache-2.0; fluent-emoji (also flat and high
+contrast) MIT; twemoji, emojione and streamline-emojis CC-BY-4.0; openclipart public domain;
+unicode-emoji-json and emojilib MIT.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ import numpy as np
 from PIL import Image
 
 SIDE = 64
-EMOJI_STYLES = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione")
+EMOJI_STYLES = (
+    "noto", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione",
+    "noto-v1", "fxemoji", "streamline-emojis", "fluent-emoji-high-contrast",
+)  # fmt: skip
+SKIPPED_EMOJI = {("streamline-emojis", "turkey")}  # the country's flag
 SKIPPED_CLIPART = (
     "computer/icons", "computer/buttons", "buttons", "shapes/stars", "special/gradients", "special/patterns",
     "recreation/games/cards", "signs_and_symbols/led",
@@ -84,7 +90,7 @@ def emoji(npm: Path) -> Iterator[Pair]:
     for style in EMOJI_STYLES:
         icons = json.loads(_one(npm, f"iconify-json-{style}-[0-9]*/package/icons.json").read_text(encoding="utf-8"))
         for slug, icon in icons["icons"].items():
-            if slug not in known:
+            if slug not in known or (style, slug) in SKIPPED_EMOJI:
                 continue
             size = {side: icon.get(side, icons.get(side, 16)) for side in ("width", "height")}
             picture = drawn(_SVG.format(body=icon["body"], side=SIDE, **size))

@@ -1,11 +1,10 @@
-"""Train the last layers of the demo CLIP's vision tower on kept streams, against the taught text geometry.
+"""Train the demo CLIP's vision tower against the taught text geometry.
 
-Run from this folder, after ``pool.py`` and ``features.py``::
+Run from this folder, after ``pool.py``::
 
-    python train.py --pool FOLDER ... --initial BUNDLE --out RUN --minutes 30
+    python train.py --pool FOLDER ... --initial BUNDLE --out RUN --minutes 80
 
-Layers before `features.FROZEN` stay as they are in the earlier bundle; the later ones start from it. Four terms
-make the loss (weights in `Recipe`):
+All layers start from the earlier bundle. Four terms make the loss (weights in `Recipe`):
 
 * captions: CLIP's over whole captions, where a caption that is true of another picture is no negative for it;
 * naming: each factor by itself, among all words for it;
@@ -15,8 +14,8 @@ make the loss (weights in `Recipe`):
   direction of its own and to differ from its neighbours, so that singular vectors fall on words.
 
 Texts enter as the vectors of `geometry`, which the text tower is taught to give (``train_text.py``). The last
-layer norm has gain one and shift zero, and the projection is a rotation: directions have the same angles in the
-residual stream and in the joint space. Nothing of the losses is left in the model.
+layer norm starts with gain one and shift zero and stays so, and the projection is a rotation: directions have
+the same angles in the residual stream and in the joint space. Nothing of the losses is left in the model.
 
 Muon moves the blocks' matrices, AdamW the rest. On a busy machine set ``OMP_WAIT_POLICY=PASSIVE
 GOMP_SPINCOUNT=0``.
@@ -36,12 +35,9 @@ import numpy as np
 import open_clip
 import torch
 import vocabulary
-from evaluate import Bundle
-from features import FROZEN
 from open_clip.model import CLIP
 from pictures import Batch, Pool
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy, linear, normalize, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, linear, normalize
 from towers import build, used_tokens
 
 log = logging.getLogger("train")
@@ -53,7 +49,7 @@ Losses = dict[str, torch.Tensor]
 class Recipe:
     """Everything that decides a run besides the world, the pool and the text tower."""
 
-    minutes: float = 30.0
+    minutes: float = 80.0
     batch: int = 256
     learning_rate: float = 3e-3
     muon_rate: float = 1.2
@@ -65,13 +61,13 @@ class Recipe:
     seed: int = 0
 
 
-def late_layers(model: CLIP, stream: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Run the trained layers and the projection.
+def see(model: CLIP, pictures: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Run the vision tower.
 
     Parameters
     ----------
-    stream : torch.Tensor
-        (n, tokens, width): what enters layer `FROZEN`.
+    pictures : torch.Tensor
+        (n, 3, H, W), normalised.
 
     Returns
     -------
@@ -80,9 +76,13 @@ def late_layers(model: CLIP, stream: torch.Tensor) -> tuple[torch.Tensor, list[t
     written : list of torch.Tensor
         What the attention of each of the last two layers adds to the class token, in the joint space, unit rows.
     """
-    blocks = list(model.visual.transformer.resblocks)[FROZEN:]
+    blocks = list(model.visual.transformer.resblocks)
     written = []
     with torch.autocast("cpu", torch.bfloat16):
+        patches = model.visual.conv1(pictures).flatten(2).transpose(1, 2)
+        first = model.visual.class_embedding.expand(len(pictures), 1, -1)
+        stream = torch.cat([first, patches.float()], dim=1) + model.visual.positional_embedding
+        stream = model.visual.ln_pre(stream)
         for block in blocks:
             added = attention(block, stream, last=block is blocks[-1])
             written.append(added[:, 0].float())
@@ -96,11 +96,13 @@ def late_layers(model: CLIP, stream: torch.Tensor) -> tuple[torch.Tensor, list[t
 def attention(block: torch.nn.Module, stream: torch.Tensor, *, last: bool) -> torch.Tensor:
     """Return what the block's attention adds, (n, tokens, width); for the class token alone in the last layer."""
     layer, width = block.attn, block.attn.embed_dim
-    seen = block.ln_1(stream)
+    seen = block.ln_1(stream).bfloat16()
     query = linear(seen[:, :1] if last else seen, layer.in_proj_weight[:width], layer.in_proj_bias[:width])
     key, value = linear(seen, layer.in_proj_weight[width:], layer.in_proj_bias[width:]).chunk(2, dim=-1)
     query, key, value = (x.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
-    mixed = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    with torch.autocast("cpu", enabled=False):  # autocast would take the softmax's large arrays through float32
+        weights = torch.softmax(query * layer.head_dim**-0.5 @ key.transpose(2, 3), dim=-1)
+        mixed = (weights @ value).transpose(1, 2).flatten(2)
     return linear(mixed, layer.out_proj.weight, layer.out_proj.bias)
 
 
@@ -154,26 +156,25 @@ def _overlap(rows: torch.Tensor) -> torch.Tensor:
 
 
 def start_model(initial: Path) -> tuple[CLIP, torch.Tensor]:
-    """Build the model from an earlier bundle's vision tower, ready to train its later layers.
+    """Build the model from an earlier bundle's vision tower, or from a checkpoint of this script.
 
-    The projection becomes the rotation that best takes that bundle's directions of the vocabulary's words to
-    what they stand for now (orthogonal Procrustes); the last layer norm is reset.
+    The heads of the last two layers are set to write along words.
     """
     used = used_tokens()
     model = build(len(used))
-    old, _, _ = open_clip.create_model_and_transforms(f"local-dir:{initial}")
-    back = normalize(torch.from_numpy(Bundle(initial).texts(vocabulary.words())) @ old.visual.proj.detach().T, dim=-1)
-    tables, shared = vocabulary.directions()
-    left, _, right = torch.linalg.svd(back.T @ torch.cat(tables))
-    kept = {name: value for name, value in old.visual.state_dict().items() if not name.startswith("ln_post")}
-    model.visual.load_state_dict(model.visual.state_dict() | kept | {"proj": left @ right})
+    if initial.is_dir():
+        old, _, _ = open_clip.create_model_and_transforms(f"local-dir:{initial}")
+        model.visual.load_state_dict(old.visual.state_dict())
+    else:
+        model.load_state_dict(torch.load(initial, weights_only=True)["model"])
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    blocks = list(model.visual.transformer.resblocks)
-    for block in blocks[-EXPLAINED:]:
+    _, shared = vocabulary.directions()
+    for block in list(model.visual.transformer.resblocks)[-EXPLAINED:]:
         write_words(block, shared @ model.visual.proj.T)
-    for parameter in (model.logit_scale, *(p for block in blocks[FROZEN:] for p in block.parameters())):
-        parameter.requires_grad_(True)
+    fixed = (*model.visual.ln_post.parameters(), model.visual.proj)
+    for parameter in (model.logit_scale, *model.visual.parameters()):
+        parameter.requires_grad_(all(parameter is not one for one in fixed))
     return model, torch.from_numpy(used)
 
 
@@ -235,7 +236,7 @@ def train(model: CLIP, pool: Pool, recipe: Recipe, out: Path, used: torch.Tensor
     while done < 1:
         rows = rng.integers(len(pool), size=recipe.batch)
         batch = pool.batch(rows, rng, tables)
-        image, written = late_layers(model, torch.from_numpy(pool.streams[rows].astype(np.float32)))
+        image, written = see(model, batch.pictures)
         parts = losses(batch, image, written, model, recipe)
         parts["words"] = recipe.words * word_loss(model, blocks, shared)
         model.zero_grad()
@@ -245,7 +246,7 @@ def train(model: CLIP, pool: Pool, recipe: Recipe, out: Path, used: torch.Tensor
         done = (time.monotonic() - start) / (60 * recipe.minutes)
         for name, part in parts.items():
             means.setdefault(name, []).append(float(part.detach()))
-        if step % 25 == 0:
+        if step % 50 == 0:
             record = {"step": step, "seconds": round(time.monotonic() - start)}
             log.info(json.dumps(record | {name: round(float(np.mean(part)), 4) for name, part in means.items()}))
             means = {}
@@ -276,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, required=True, nargs="+", help="folders written by pool.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--initial", type=Path, required=True, help="bundle whose vision tower to start from")
+    parser.add_argument("--initial", type=Path, required=True, help="bundle or checkpoint to start from")
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = vars(parser.parse_args())
@@ -289,8 +290,7 @@ def main() -> None:
     torch.manual_seed(recipe.seed)
     model, used = start_model(initial)
     log.info(json.dumps({"recipe": asdict(recipe)}))
-    with sdpa_kernel(SDPBackend.MATH):
-        train(model, Pool(pools), recipe, out, used)
+    train(model, Pool(pools), recipe, out, used)
 
 
 if __name__ == "__main__":

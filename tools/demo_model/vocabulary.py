@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from captions import object_terms
+from captions import object_terms, scenery_terms
 from geometry import geometry
-from words import COLOURS, load_objects
+from words import COLOURS
 from world import Factors, names
 
-WEIGHTS = (1.0, 0.5, 0.5, 0.25, 0.2, 0.2, 0.05)
+WEIGHTS = (1.0, 1.0, 0.5, 0.25, 0.2, 0.2, 0.05)
 """Weight of object, kind, special kind, colour, scenery, count and size in the naming loss."""
 SHARED_WEIGHTS = (0.0, 1.0, 0.5, 1.0, 1.0, 0.5, 0.1)
 """The same where the last layers' heads alone are asked."""
-_SHARED_BY = 3
+_SHARED_BY = 6
 
 
 def words() -> list[str]:
@@ -23,10 +23,10 @@ def words() -> list[str]:
 
 
 def shared_words() -> list[str]:
-    """Return the kinds, and the keywords that hold for several objects."""
+    """Return the general kinds, and the special kinds and keywords that hold for several objects."""
     terms = object_terms()
-    kinds = {kind for entry in load_objects() for kind in entry.kinds}
-    return [word for row, word in enumerate(terms.words) if word in kinds or terms.holds[row].sum() >= _SHARED_BY]
+    general = names("kind")
+    return [word for row, word in enumerate(terms.words) if word in general or terms.holds[row].sum() >= _SHARED_BY]
 
 
 def directions() -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -37,7 +37,8 @@ def directions() -> tuple[list[torch.Tensor], torch.Tensor]:
     tables : list of torch.Tensor
         For each factor, in the order of `WEIGHTS`, its values' unit vectors (values, e).
     shared : torch.Tensor
-        (m, e): the words that pictures of several objects share, that is every factor's but the objects'.
+        (m, e): the words that pictures of several objects share, that is every factor's but the objects', and
+        the scenery words that hold for several sceneries.
     """
     known = geometry()
     number = object_terms().number
@@ -47,7 +48,8 @@ def directions() -> tuple[list[torch.Tensor], torch.Tensor]:
         for table in (known.object, *kinds, known.colour, known.scenery, known.count, known.size)
     ]
     words = torch.from_numpy(known.thing[[number[word] for word in shared_words()]]).float()
-    return tables, torch.cat([*tables[3:], words])
+    places = torch.from_numpy(known.place[scenery_terms().holds.sum(axis=1) > 1]).float()
+    return tables, torch.cat([*tables[3:], places, words])
 
 
 def targets(factors: Factors) -> np.ndarray:

@@ -85,7 +85,10 @@ SIZES: dict[str, tuple[str, ...]] = {
     "large": ("large", "big", "huge"),
 }
 
-STYLES = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "clipart")
+STYLES = (
+    "noto", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "clipart",
+    "noto-v1", "fxemoji", "streamline-emojis", "fluent-emoji-high-contrast",
+)  # fmt: skip
 HELD_OUT_STYLE = "twemoji"
 
 NATURAL = "natural"
