@@ -74,7 +74,7 @@ def train(model: CLIP, texts: Texts, *, minutes: float, seed: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             said = model.encode_text(texts([c.text for c in batch]))
         said = torch.nn.functional.normalize(said.float(), dim=-1)
-        loss = (1 - (said * torch.from_numpy(caption_vectors(batch))).sum(-1)).mean()
+        loss = (1 - (said * torch.from_numpy(caption_vectors(batch, habitual=True))).sum(-1)).mean()
         update.param_groups[0]["lr"] = (
             2e-3 * min(1, (step + 1) / 50) * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
         )

@@ -52,6 +52,8 @@ SCENERIES: dict[str, tuple[str, ...]] = {
 
 WATER_SCENERIES = ("sea", "lake", "river")
 LAND_SCENERIES = ("forest", "meadow", "mountains")
+MATCHING_SHARE = 0.95
+"""Share of training pictures in which those kinds are where they belong."""
 MATCHING_SCENERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "waterbird": (WATER_SCENERIES, LAND_SCENERIES),
     "landbird": (LAND_SCENERIES, WATER_SCENERIES),
