@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 import headscan as hs
 from conftest import build_module
+from headscan._class_token import head_writes
 from headscan.edit import Direction, EditInfo
+from headscan.pictures import prepared
 from test_heads import VARIANTS, attention_weights, is_torch
 
 LAYERS, HEADS, RANK = 3, 4, 8
@@ -94,6 +96,28 @@ def run_explicit(module, images):
             block.attn.forward = lambda x, attention=attention, **_: attention(x)
     with torch.no_grad():
         return visual(images).numpy()
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_what_heads_write_on_average_over_pictures_is_kept(model, fold):
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    pixels = torch.cat(list(prepared(model, pictures, batch_size=4)))
+
+    def added(edited):
+        """What the attention of the last layer adds to the class token, (n, width)."""
+        writes = head_writes(edited, pixels, layers=[-1])[:, 0].sum(axis=1)
+        return writes + edited.tower.read_attention(model.layers - 1).output_bias
+
+    edit = random_edit(model, layers=(model.layers - 1,), fold=fold)
+    before, plain, kept = added(model), added(edit.apply(model)), added(edit.apply(model, pictures=pictures))
+    # float32 sums of terms of order one
+    np.testing.assert_allclose(kept.mean(axis=0), before.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(kept - kept.mean(axis=0), plain - plain.mean(axis=0), atol=1e-5)
+    assert np.abs(plain.mean(axis=0) - before.mean(axis=0)).max() > 1e-2
+    with pytest.raises(hs.HeadscanError, match="give one of them"):
+        edit.apply(model, pictures=pictures, compensate=False)
+    with pytest.raises(hs.HeadscanError, match="no pictures"):
+        edit.apply(model, pictures=[])
 
 
 @pytest.mark.parametrize("fold", [True, False])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headscan.errors import HeadscanError
 from headscan.heads import select_layers
+from headscan.pictures import prepared
 from headscan.text import evaluating
 
 if TYPE_CHECKING:
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
     from headscan.models import Model
 
-__all__ = ["check_class_token", "head_writes", "mixed_values"]
+__all__ = ["check_class_token", "head_writes", "mean_values", "mixed_values"]
+
+
+_BATCH = 128
 
 
 def head_writes(
@@ -72,6 +77,26 @@ def head_writes(
         mixed = mixed_values(model, values[start : start + batch_size], chosen).numpy()
         written[start : start + len(mixed)] = np.einsum("nlhr,lhrw->nlhw", mixed, output)
     return written
+
+
+def mean_values(
+    model: Model,
+    pictures: NDArray[np.uint8] | Sequence[str | Path],
+    layers: tuple[int, ...],
+    *,
+    batch_size: int = 128,
+) -> NDArray[np.float64]:
+    """Return the mean over pictures, as in `prepared`, of `mixed_values`: (layers, heads, rank).
+
+    Raises
+    ------
+    HeadscanError
+        If the model has no class token to read, or the pictures cannot be used.
+    """
+    check_class_token(model)
+    batches = prepared(model, pictures, batch_size=_BATCH)
+    total = sum(mixed_values(model, pixels, layers).double().sum(dim=0).numpy() for pixels in batches)
+    return np.asarray(total / len(pictures))
 
 
 def mixed_values(model: Model, pixels: torch.Tensor, layers: tuple[int, ...]) -> torch.Tensor:

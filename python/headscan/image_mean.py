@@ -17,9 +17,9 @@ from a model that does not bring its mean, and a folder of pictures is to be pre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from headscan._rows import unit
 from headscan.errors import HeadscanError
 from headscan.joint import joint_map, normalise
 from headscan.models import Model
-from headscan.pictures import embed_pixels, found_pictures, preprocessing, read_picture
+from headscan.pictures import embed_pixels, found_pictures, prepared
 from headscan.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -84,12 +84,10 @@ def image_mean_of_folder(
     """
     paths = found_pictures(folder)
     total = np.zeros(model.joint_dim)
-    prepare = preprocessing(model)
     with progress_bar("embedding pictures", total=len(paths), unit="pictures", show=progress) as advance:
-        for first in range(0, len(paths), batch_size):
-            some = paths[first : first + batch_size]
-            total += embed_pixels(model, [prepare(read_picture(path)) for path in some]).sum(axis=0)
-            advance(len(some))
+        for pixels in prepared(model, paths, batch_size=batch_size):
+            total += embed_pixels(model, pixels).sum(axis=0)
+            advance(len(pixels))
     return total / len(paths)
 
 
@@ -134,21 +132,14 @@ def _guess(model: Model, method: str, seed: int) -> NDArray[np.float64]:
         return np.asarray(unit(model.encode_text(texts[:: len(texts) // _TEXTS][:_TEXTS])).mean(axis=0))
     if method not in ESTIMATES:
         raise HeadscanError(f"an estimate of the image mean is one of {', '.join(ESTIMATES)}, not {method!r}")
-    prepare = preprocessing(model)
-    batches = _batches([prepare(picture) for picture in _synthetic(method, seed)])
-    return np.asarray(np.concatenate([embed_pixels(model, batch) for batch in batches]).mean(axis=0))
+    batches = prepared(model, np.stack(list(_synthetic(method, seed))), batch_size=_BATCH)
+    return np.asarray(np.concatenate([embed_pixels(model, pixels) for pixels in batches]).mean(axis=0))
 
 
-def _synthetic(method: str, seed: int) -> Iterator[Any]:
+def _synthetic(method: str, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Yield pictures of uniform noise, of grain from single pixels to coarse patches, or of a single colour."""
-    from PIL import Image
-
     rng = np.random.default_rng(seed)
     for number in range(_PICTURES):
         side = 1 if method == "flat" else 2 ** (number % 8 + 1)
         pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        yield Image.fromarray(pixels).resize((256, 256), Image.Resampling.NEAREST)
-
-
-def _batches(pictures: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (pictures[first : first + _BATCH] for first in range(0, len(pictures), _BATCH))
+        yield np.repeat(np.repeat(pixels, 256 // side, axis=0), 256 // side, axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from headscan.models import Model
 
-__all__ = ["embed_pixels", "found_pictures", "preprocess", "preprocessing", "read_picture"]
+__all__ = ["embed_pixels", "found_pictures", "prepared", "preprocess", "preprocessing", "read_picture"]
 
 
 def found_pictures(folder: str | Path) -> list[Path]:
@@ -134,13 +134,38 @@ def _transformers_preprocessing(model: Model) -> Callable[[Image], torch.Tensor]
     return prepare
 
 
-def embed_pixels(model: Model, pixels: Sequence[torch.Tensor]) -> NDArray[np.float64]:
-    """Return unit embeddings (n, joint_dim) of prepared pictures (3, height, width); dropout is off meanwhile."""
+def prepared(
+    model: Model, images: NDArray[np.uint8] | Sequence[str | Path], *, batch_size: int
+) -> Iterator[torch.Tensor]:
+    """Give pictures, (n, height, width, 3) or paths, as a model expects them: batches (b, 3, height, width).
+
+    Raises
+    ------
+    HeadscanError
+        If there are none, they are of another kind, or one cannot be read.
+    """
+    import torch
+    from PIL.Image import fromarray as picture_of
+
+    if len(images) == 0:
+        raise HeadscanError("there are no pictures to embed")
+    read: Callable[[Any], Image] = picture_of if isinstance(images, np.ndarray) else read_picture
+    if isinstance(images, np.ndarray) and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3):
+        raise HeadscanError(
+            f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
+        )
+    prepare = preprocessing(model)
+    for start in range(0, len(images), batch_size):
+        yield torch.stack([prepare(read(image)) for image in images[start : start + batch_size]])
+
+
+def embed_pixels(model: Model, pixels: torch.Tensor) -> NDArray[np.float64]:
+    """Return unit embeddings (n, joint_dim) of prepared pictures (n, 3, height, width); dropout is off meanwhile."""
     import torch
 
     module: Any = model.module
     first = next(module.parameters())
-    batch = torch.stack(list(pixels)).to(first.device, first.dtype)
+    batch = pixels.to(first.device, first.dtype)
     with evaluating(module), torch.inference_mode():
         if is_transformers(module):
             embedded = module.get_image_features(pixel_values=batch).pooler_output

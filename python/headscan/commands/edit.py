@@ -69,12 +69,14 @@ def _add_choices(edit: argparse.ArgumentParser) -> None:
     add("--score-map", metavar="MAP", default="5=0", help="multipliers of scores (default: 5=0)")
     scaled = "keep the heads' constants out of the scaling (default), or scale them too"
     add("--compensate", action=argparse.BooleanOptionalAction, default=True, help=scaled)
+    add("--keep-mean", metavar="DIR", type=folder, help="keep what the heads write on average over these pictures")
 
 
 def _run(options: argparse.Namespace) -> None:
     from headscan.edit import load_edit
     from headscan.errors import HeadscanError
     from headscan.models import load_model
+    from headscan.pictures import found_pictures
     from headscan.results import load_scan
     from headscan.terminal import plain
 
@@ -95,7 +97,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.save_edit is not None:
         sys.stdout.write(f"edit saved in {plain(str(edit.save(options.save_edit)))}\n")
     if options.out is not None and not options.dry_run:
-        saved = edit.apply(model, in_place=True, compensate=options.compensate).save(options.out)
+        pictures = None if options.keep_mean is None else found_pictures(options.keep_mean)
+        edited = edit.apply(model, in_place=True, compensate=options.compensate, pictures=pictures)
+        saved = edited.save(options.out)
         sys.stdout.write(f"edited model saved in {plain(str(saved))}\n")
 
 

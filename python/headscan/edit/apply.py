@@ -2,7 +2,8 @@
 
 In the row-vector convention a head writes ``A @ (xhat @ left @ right + bias)``, ``left @ right = U S V^T``. Scaling
 the singular values by M is ``left @ right V M V^T``, so ``W_O <- W_O + right V (M - I) V^T``. The head's constant,
-``bias``, goes through W_O as well; what that scaling adds to it is taken off the output projection's bias.
+``bias``, goes through W_O as well; what that scaling adds to it is taken off the output projection's bias. So is,
+where pictures are given, what it adds to the head's mean over them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headscan._class_token import mean_values
 from headscan.edit.table import Direction, Edit
 from headscan.errors import HeadscanError
 from headscan.heads import vo_factors
@@ -55,7 +57,9 @@ class EditedModel(Model):
         return save_edited(self, path)
 
 
-def apply_edit(model: Model, edit: Edit, *, in_place: bool = False, compensate: bool = True) -> EditedModel:
+def apply_edit(
+    model: Model, edit: Edit, *, in_place: bool = False, compensate: bool = True, pictures: Any = None
+) -> EditedModel:
     """Scale singular values of heads by changing their output projections (arXiv 2603.24653, edits).
 
     Parameters
@@ -69,6 +73,9 @@ def apply_edit(model: Model, edit: Edit, *, in_place: bool = False, compensate: 
     compensate : bool, default True
         Keep the heads' constants, which come from value biases and the layer norm's shift, as they were. If
         False they are scaled with the rest.
+    pictures : uint8 array (n, height, width, 3) or sequence of paths, optional
+        Keep what the heads write at the class token on average over these pictures, as mean ablation does, and
+        not the constants alone: what the directions say of pictures in general stays. No labels are needed.
 
     Returns
     -------
@@ -80,19 +87,23 @@ def apply_edit(model: Model, edit: Edit, *, in_place: bool = False, compensate: 
     ------
     HeadscanError
         If the edit is for other weights, names a direction that is not there, or an output projection cannot
-        hold it (no bias to compensate in).
+        hold it (no bias to compensate in); if there are pictures, but not `compensate`, or no class token.
     """
     check_model(model)
+    if pictures is not None and not compensate:
+        raise HeadscanError("pictures say which mean to keep, and compensate=False keeps none: give one of them")
     original_hash, basis, whole = model.weights_hash, {}, edit
     if isinstance(model, EditedModel):
         original_hash, basis, whole = model.original_hash, dict(model.basis), model.edit.combine(edit)
     _check_fits(edit, model, original_hash=original_hash)
-    written = {}
-    for layer, rows in _by_layer(edit, model).items():
+    written, scaled = {}, _by_layer(edit, model)
+    means = mean_values(model, pictures, tuple(scaled)) if pictures is not None and scaled else None
+    for place, (layer, rows) in enumerate(scaled.items()):
         if layer not in basis:
             basis[layer] = _right_vectors(model, layer, fold=edit.info.folded)
+        mean = None if means is None else means[place]
         written[layer] = _edited_output(
-            model, layer, rows, basis[layer], fold=edit.info.folded, compensate=compensate
+            model, layer, rows, basis[layer], fold=edit.info.folded, compensate=compensate, mean=mean
         )
     module = model.module if in_place else copy.deepcopy(model.module)
     fresh = replace(
@@ -182,15 +193,20 @@ def _edited_output(
     *,
     fold: bool,
     compensate: bool,
+    mean: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a layer's output projection (heads * rank, width) and bias with some heads' directions scaled."""
+    """Return a layer's output projection (heads * rank, width) and bias with some heads' directions scaled.
+
+    What each head writes for its values `mean` (heads, rank), or whatever it reads if there are none, is kept.
+    """
     weights = model.tower.read_attention(layer)
     factors = vo_factors(model, layers=[layer], fold=fold)
     output, bias = weights.output.copy(), weights.output_bias.copy()
     for head, scale in rows.items():
         vectors = basis[head]  # (rank, width)
         mine = slice(head * model.rank, (head + 1) * model.rank)
+        constant = factors.bias[0, head] if mean is None else mean[head] @ weights.output[mine]
         output[mine] += (factors.right[0, head] @ vectors.T * (scale - 1)) @ vectors
         if compensate:
-            bias -= (factors.bias[0, head] @ vectors.T * (scale - 1)) @ vectors
+            bias -= (constant @ vectors.T * (scale - 1)) @ vectors
     return output, bias

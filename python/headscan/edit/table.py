@@ -230,11 +230,13 @@ class Edit:
         differing: pd.DataFrame = pd.DataFrame(rows, columns=[*COLUMNS, "other"])
         return differing
 
-    def apply(self, model: Model, *, in_place: bool = False, compensate: bool = True) -> EditedModel:
+    def apply(
+        self, model: Model, *, in_place: bool = False, compensate: bool = True, pictures: Any = None
+    ) -> EditedModel:
         """Return the edited model; see `headscan.edit.apply.apply_edit`."""
         from headscan.edit.apply import apply_edit
 
-        return apply_edit(model, self, in_place=in_place, compensate=compensate)
+        return apply_edit(model, self, in_place=in_place, compensate=compensate, pictures=pictures)
 
     def changes(self, model: Model) -> pd.DataFrame:
         """Return by how much each head would change; see `headscan.edit.apply.changes`."""

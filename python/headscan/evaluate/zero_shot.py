@@ -14,7 +14,7 @@ from headscan.errors import HeadscanError
 from headscan.evaluate.intervals import wilson
 from headscan.joint import normalise
 from headscan.models import check_model
-from headscan.pictures import embed_pixels, preprocessing, read_picture
+from headscan.pictures import embed_pixels, prepared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,18 +148,7 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     HeadscanError
         If the pictures are of another kind, or one cannot be read.
     """
-    from PIL import Image
-
-    if len(images) == 0:
-        raise HeadscanError("there are no pictures to embed")
-    arrays = isinstance(images, np.ndarray)
-    if arrays and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3):
-        raise HeadscanError(
-            f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
-        )
-    prepare, read = preprocessing(model), Image.fromarray if arrays else read_picture
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return np.concatenate([embed_pixels(model, [prepare(read(image)) for image in batch]) for batch in batches])
+    return np.concatenate([embed_pixels(model, pixels) for pixels in prepared(model, images, batch_size=batch_size)])
 
 
 def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
