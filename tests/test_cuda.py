@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -25,7 +26,7 @@ class StandIn:
 
     def __init__(self, count):
         self.found = [ONE | {"index": index} for index in range(count)]
-        self.calls, self.uploads = [], []
+        self.calls, self.uploads, self.decomposed = [], [], []
 
     def toolkit_version(self):
         return "13.0"
@@ -56,6 +57,7 @@ class StandIn:
         view(rescored, (len(x),), ctypes.c_int64)[:] = 7
 
     def svd_factored_float64(self, left, right, n, d, r, e, u, s, vh, device, stream):
+        self.decomposed.append((n, device, stream))
         factors = view(left, (n, d, r), ctypes.c_double), view(right, (n, r, e), ctypes.c_double)
         results = hs.svd_factored(*factors, device="cpu")
         for address, result in zip((u, s, vh), results, strict=True):
@@ -112,6 +114,15 @@ def test_svd_goes_there_and_back(stand_in):
         np.testing.assert_array_equal(there, here)
     tensors = hs.svd_factored(torch.from_numpy(left), torch.from_numpy(right), device="cuda")
     assert all(isinstance(tensor, torch.Tensor) for tensor in tensors)
+
+
+def test_a_scan_decomposes_and_explains_there(stand_in, model, dictionary):
+    options = {"parts": ("vo", "qk", "mlp"), "layers": "1-2", "significance": 50, "k": 3}
+    there = hs.scan(model, dictionary, device="cuda:1", **options)
+    pd.testing.assert_frame_equal(there.table(), hs.scan(model, dictionary, **options).table())
+    assert stand_in.decomposed == [(4, 1, 101)] * 4  # the four heads' value-output and query-key products of a layer
+    assert sum(rows for rows, _ in stand_in.calls) == len(there.table()) + 50
+    assert {stream for _, stream in stand_in.calls} == {101}
 
 
 @pytest.mark.parametrize(
