@@ -150,10 +150,12 @@ def test_svd_goes_there_and_back(stand_in):
 
 def test_a_scan_decomposes_and_explains_there(stand_in, model, dictionary):
     options = {"parts": ("vo", "qk", "mlp"), "layers": "1-2", "significance": 50, "k": 3}
-    there = hs.scan(model, dictionary, device="cuda:1", **options)
-    pd.testing.assert_frame_equal(there.table(), hs.scan(model, dictionary, **options).table())
+    there = hs.scan(model, dictionary, device="cuda:1", **options).table()
+    here = hs.scan(model, dictionary, **options).table()
+    shown = here.sigma > 1e-9  # a centred matrix has a null direction, and any will do
+    pd.testing.assert_frame_equal(there[shown], here[shown])
     assert stand_in.decomposed == [(4, 1, 101)] * 4  # the four heads' value-output and query-key products of a layer
-    assert sum(rows for rows, _ in stand_in.calls) == len(there.table()) + 50
+    assert sum(rows for rows, _ in stand_in.calls) == len(there) + 50
     assert {stream for _, stream in stand_in.calls} == {101}
 
 

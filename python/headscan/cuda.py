@@ -171,7 +171,7 @@ def _stream(index: int) -> int:
     return int(torch.cuda.current_stream(index).cuda_stream)
 
 
-def _tensor(value: Any, index: int) -> Any:
+def tensor_on(value: Any, index: int) -> Any:
     """Bring an array to a device as a contiguous float32 or float64 tensor; one that is there stays as it is."""
     import torch
 
@@ -233,12 +233,12 @@ def run_comp(x: Any, packed: PackedAtoms, placed: Placed, *, k: int, coherence: 
     if x.ndim != 2:
         raise ValueError(f"x must have 2 dimensions, got {x.ndim}")
     if placed.resident:
-        return _launch_comp(_tensor(x, placed.indices[0]), packed, placed.indices, k, coherence)
+        return _launch_comp(tensor_on(x, placed.indices[0]), packed, placed.indices, k, coherence)
     _check_rows(x)
     sharing = groups(packed, placed.indices)
     # All devices are started before the first is waited for.
     running = [
-        _launch_comp(_tensor(part, group[0]), packed, group, k, coherence)
+        _launch_comp(tensor_on(part, group[0]), packed, group, k, coherence)
         for part, group in zip(np.array_split(x, len(sharing)), sharing, strict=True)
     ]
     return tuple(np.concatenate([array.cpu().numpy() for array in arrays]) for arrays in zip(*running, strict=True))
@@ -297,7 +297,7 @@ def run_svd_factored(left: Any, right: Any, placed: Placed) -> tuple[Any, Any, A
             f"got {tuple(left.shape)} and {tuple(right.shape)}"
         )
     index = placed.indices[0]
-    there, other = _tensor(left, index), _tensor(right, index)
+    there, other = tensor_on(left, index), tensor_on(right, index)
     e = other.shape[2]
     outputs = [torch.empty(shape, dtype=there.dtype, device=there.device) for shape in ((n, d, r), (n, r), (n, r, e))]
     run = engine().svd_factored_float32 if there.dtype == torch.float32 else engine().svd_factored_float64

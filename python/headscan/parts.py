@@ -113,7 +113,7 @@ def _mlp_svd(
     model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: cuda.Device
 ) -> PartDirections:
     output = _mlp_output(model, layer, tower, fold)
-    _, sigma, vh = randomized_svd(output, rank=min(_MLP_RANK, *output.shape), threads=threads)
+    _, sigma, vh = randomized_svd(output, rank=min(_MLP_RANK, *output.shape), threads=threads, device=device)
     return _of_the_layer(sigma, vh)
 
 
