@@ -152,9 +152,9 @@ class OtherParts {
   std::deque<OtherPart> parts_;
 };
 
-// Queries a panel: bounds the working memory of a call to about a gigabyte a device.
+// Queries a panel: bounds the working memory of a call to about two gigabytes a device.
 std::size_t panel_size(std::size_t queries, const Parts& parts, const CompOptions& options) {
-  constexpr std::size_t kBytes = std::size_t{1} << 30U, kMost = 16384;
+  constexpr std::size_t kBytes = std::size_t{2} << 30U, kMost = 16384;
   const CodeLayout& layout = parts.front()->arrays().layout;
   std::size_t search = 0;
   for (const Dictionary* part : parts) search = std::max(search, SearchInt8::bytes(part->arrays()));

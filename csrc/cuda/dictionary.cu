@@ -41,7 +41,7 @@ CodeLayout checked_layout(const PackedDictionary& dictionary) {
 // Device memory that a dictionary may take: what is free, less a call's working memory (comp.cu's panel and a
 // margin).
 std::size_t available_bytes() {
-  constexpr std::size_t kWorking = std::size_t{3} << 29U;
+  constexpr std::size_t kWorking = std::size_t{5} << 29U;
   std::size_t free = 0, total = 0;
   HEADSCAN_CUDA_CHECK(cudaMemGetInfo(&free, &total));
   return free > 2 * kWorking ? free - kWorking : free / 2;

@@ -12,8 +12,9 @@
 
 namespace headscan::cuda {
 
-// A long chunk hides its copy behind more work, but takes more bounds a query (search_pass.hpp).
-inline constexpr std::size_t kMostChunkRows = std::size_t{1} << 20U;
+// Long enough to keep the bus and the GPU busy; the shorter, the fewer bounds a query (search_pass.hpp), the more
+// queries a panel, and the fewer times all chunks are copied.
+inline constexpr std::size_t kMostChunkRows = std::size_t{1} << 18U;
 
 struct Placement {
   std::size_t chunk_rows = 0;  // a multiple of kTileAtoms
