@@ -22,7 +22,6 @@ class OtherPart {
             cudaStream_t main, int main_device, Output to)
       : panel_(panel), to_(to), main_device_(main_device), device_(part.device), side_(main, main_device, device_) {
     const OnDevice on(device_);
-    side_.wait_for_main();  // the panel's memory is there
     here_ = std::make_unique<Here>(part, panel, panel_size, searches, side_.get());
   }
   ~OtherPart() {
