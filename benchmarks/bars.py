@@ -17,7 +17,7 @@ import peaks
 import threadpoolctl
 import torch
 from check import check_svd
-from data import vo_factors
+from data import decaying, vo_factors
 from interleave import Contender
 
 import headscan as hs
@@ -150,17 +150,6 @@ def svd_bar(options):
         ratio = interleave.spread(interleave.ratios(contenders[-1], slow))
         lines += ["", f"headscan over {slow.name}: {ratio} times"]
     return f"SVD of {options.heads} heads, factors 1024 x 64", lines
-
-
-def decaying(count, rows, columns, seed=0):
-    """Dense matrices with a power-law spectrum, like MLP weights."""
-    rng = np.random.default_rng(seed)
-    decay = (np.arange(1, rows + 1, dtype=np.float32) ** -0.5)[:, None]
-    matrices = np.empty((count, rows, columns), dtype=np.float32)
-    for one in matrices:
-        left = rng.standard_normal((rows, rows), dtype=np.float32) / rows
-        one[:] = left @ (decay * rng.standard_normal((rows, columns), dtype=np.float32))
-    return matrices
 
 
 def randomized_bar(options):

@@ -4,9 +4,8 @@ import baselines
 import check
 import pytest
 import torch
-from bars import decaying
 from check import check_svd
-from data import vo_factors
+from data import decaying, vo_factors
 
 import headscan as hs
 

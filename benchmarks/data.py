@@ -102,6 +102,17 @@ def vo_factors(heads, width, rank, seed=0):
     return left, rng.standard_normal((heads, rank, width), dtype=np.float32)
 
 
+def decaying(count, rows, columns, seed=0):
+    """Dense matrices with a power-law spectrum, like MLP weights."""
+    rng = np.random.default_rng(seed)
+    decay = (np.arange(1, rows + 1, dtype=np.float32) ** -0.5)[:, None]
+    matrices = np.empty((count, rows, columns), dtype=np.float32)
+    for one in matrices:
+        left = rng.standard_normal((rows, rows), dtype=np.float32) / rows
+        one[:] = left @ (decay * rng.standard_normal((rows, columns), dtype=np.float32))
+    return matrices
+
+
 def dictionary_statistics(atoms, sample=2000, seed=0):
     """Energy in the leading axes, the nearest neighbour's cosine, and how cosines between atoms spread."""
     rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@ python benchmarks/gpu.py [--quick]        (on a machine with a GPU; benchmarks/g
 """
 
 import argparse
+import dataclasses
 import statistics
 import sys
 
@@ -14,10 +15,11 @@ import interleave
 import numpy as np
 import torch
 from check import check_svd
-from data import vo_factors
+from data import decaying, vo_factors
 from interleave import Contender
 
 import headscan as hs
+from headscan import cuda
 
 K, COHERENCE = 5, 0.3
 FEW_QUERIES, FEW_HEADS = 256, 4  # what the slow baselines are timed on
@@ -106,6 +108,66 @@ def comp_bar(options, peak):
     ]
 
 
+def streamed_bar(options):
+    """The dictionary with its rows in host memory, streamed in chunks, and spread over all GPUs: the same codes."""
+    atoms = data.structured(options.atoms, 768)
+    queries = torch.from_numpy(data.mixtures(atoms, options.queries)).cuda()
+    resident = hs.pack(atoms)
+    (whole,) = cuda.upload(resident, (0,))
+    contenders = [Contender("all in one GPU's memory", waited(lambda: hs.comp(queries, resident, k=K)))]
+    # Codes are a fifth of all: a twentieth makes two buffers for chunks of an eighth of them.
+    for name, share in (
+        ("rows in host memory", 0.5),
+        ("streamed through two buffers, an eighth of the codes each", 0.05),
+    ):
+        packed = dataclasses.replace(resident)
+        (part,) = cuda.upload(packed, (0,), memory_bytes=int(share * whole.nbytes))
+        note = f"{part.chunks} chunks, {part.nbytes / 2**20:.0f} MiB of GPU memory"
+        contenders.append(Contender(name, waited(lambda packed=packed: hs.comp(queries, packed, k=K)), note=note))
+    if torch.cuda.device_count() > 1:
+        devices, shared, on_host = (
+            tuple(range(torch.cuda.device_count())),
+            dataclasses.replace(resident),
+            queries.cpu(),
+        )
+        names = tuple(f"cuda:{index}" for index in devices)
+        cuda.upload(shared, devices)
+        for name, packed in (("queries", resident), ("dictionary", shared)):
+            run = waited(lambda packed=packed: hs.comp(on_host, packed, k=K, device=names))
+            contenders.append(Contender(f"{name} shared by {len(names)} GPUs, from and to the host", run))
+    interleave.measure(contenders, options.rounds)
+    for one in contenders[1:]:
+        for field in ("indices", "coefficients"):
+            expected, got = getattr(contenders[0].result, field), getattr(one.result, field)
+            np.testing.assert_array_equal(got.cpu(), expected.cpu())
+    return [
+        f"## Dictionaries beyond one GPU's memory, {options.queries} queries x {options.atoms} atoms x 768, k = {K}",
+        "",
+        *interleave.table(contenders, contenders[0]),
+        "",
+        "Codes equal bit for bit.",
+    ]
+
+
+def randomized_bar(options):
+    """Randomized SVD of MLP-like matrices against torch's own."""
+    a = decaying(options.matrices, 1024, 4096)
+    there, settings = torch.from_numpy(a).cuda(), (64, 8, 2)
+    contenders = [
+        Contender("torch.svd_lowrank, batched", waited(lambda: baselines.randomized_torch(there, *settings))),
+        Contender("headscan", waited(lambda: hs.randomized_svd(there, rank=64))),
+    ]
+    interleave.measure(contenders, options.rounds)
+    for one in contenders:
+        error = check.low_rank_error(a, [part.cpu() for part in tuple(one.result)[:3]])
+        one.note = f"error {error:.4f} times the least possible"
+    return [
+        f"## Randomized SVD, {len(a)} of 1024 x 4096, rank 64",
+        "",
+        *interleave.table(contenders, contenders[0]),
+    ]
+
+
 def svd_bar(options):
     """All value-output SVDs of ViT-L/14."""
     left, right = vo_factors(options.heads, 1024, 64)
@@ -146,11 +208,13 @@ def parse():
     parser.add_argument("--queries", type=int, default=24_576)
     parser.add_argument("--atoms", type=int, default=1_000_000)
     parser.add_argument("--heads", type=int, default=384)
+    parser.add_argument("--matrices", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small sizes, printed only")
     options = parser.parse_args()
     if options.quick:
         options.queries, options.atoms, options.heads, options.rounds = 1024, 50_000, 24, 2
+        options.matrices = 2
     return options
 
 
@@ -167,7 +231,9 @@ def main():
         f"- {interleave.versions()}",
         *(f"- peak {name} matrix product: {value / 1e12:.0f} e12 operations / s" for name, value in peak.items()),
     ]
-    body = [*head, "", *comp_bar(options, peak), "", *svd_bar(options)]
+    body = [*head, "", *comp_bar(options, peak)]
+    for bar in (svd_bar, streamed_bar, randomized_bar):
+        body += ["", *bar(options)]
     interleave.report(None if options.quick else "cuda", "The CUDA engine", body)
 
 

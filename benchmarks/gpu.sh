@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that only a machine with a GPU can show, in one run: the engine built with warnings as errors, the C++
-# tests plainly and under compute-sanitizer, the Python tests on device cuda, the benchmark. Goes on after a failure;
-# the exit status is the number of steps that failed. Results: benchmarks/results/cuda.md.
+# tests plainly and under compute-sanitizer, the Python tests on device cuda, the benchmark. Dictionaries beyond the
+# memory and parts of one are among all three; with two GPUs or more, so is sharing. Goes on after a failure; the exit
+# status is the number of steps that failed. Results: benchmarks/results/cuda.md.
 #
 #   PYTHON=python3 benchmarks/gpu.sh [--quick]
 #
@@ -40,6 +41,7 @@ step "C++ tests" ctest --test-dir "$BUILD" --output-on-failure
 step "C++ test on the GPU, not skipped" "$BUILD/tests/cpp/test_cuda"
 step memcheck sanitized memcheck
 step racecheck sanitized racecheck
+step synccheck sanitized synccheck
 step "Python tests" python_tests
 step benchmark "$PYTHON" benchmarks/gpu.py "$@"
 

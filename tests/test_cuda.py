@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -25,7 +26,8 @@ class StandIn:
 
     def __init__(self, count):
         self.found = [ONE | {"index": index} for index in range(count)]
-        self.calls, self.uploads = [], []
+        self.calls, self.uploads, self.decomposed = [], [], []
+        self.fitting = set(range(count))
 
     def toolkit_version(self):
         return "13.0"
@@ -36,9 +38,15 @@ class StandIn:
     def devices(self):
         return self.found
 
-    def Dictionary(self, atoms, layout, rotation, codes, scale, error, beyond, index):  # noqa: N802
+    def fits(self, layout, index):
+        return index in self.fitting
+
+    def Dictionary(  # noqa: N802
+        self, atoms, layout, rotation, codes, scale, error, beyond, index, first, rows, memory_bytes
+    ):
         self.uploads.append(index)
-        return hs.PackedAtoms(atoms, rotation, codes, scale, error, beyond, layout)
+        packed = hs.PackedAtoms(atoms, rotation, codes, scale, error, beyond, layout)
+        return SimpleNamespace(packed=packed, rows=range(first, first + rows), memory_bytes=memory_bytes)
 
     def comp_float32(self, x, n, columns, *rest):
         self._comp(view(x, (n, columns), ctypes.c_float), *rest)
@@ -46,8 +54,11 @@ class StandIn:
     def comp_float64(self, x, n, columns, *rest):
         self._comp(view(x, (n, columns), ctypes.c_double), *rest)
 
-    def _comp(self, x, packed, k, coherence, fit_width, indices, coefficients, certified, rescored, stream):
+    def _comp(self, x, parts, k, coherence, fit_width, indices, coefficients, certified, rescored, stream):
         self.calls.append((len(x), stream))
+        packed = parts[0].packed
+        assert [row for part in parts for row in part.rows] == list(range(len(packed)))
+        assert all(part.rows.start % 64 == 0 and part.rows for part in parts)
         codes = hs.comp(x, packed, k=k, coherence=coherence, device="cpu")
         assert fit_width == packed.layout["fit_width"]
         view(indices, (len(x), k), ctypes.c_int64)[:] = codes.indices
@@ -56,6 +67,7 @@ class StandIn:
         view(rescored, (len(x),), ctypes.c_int64)[:] = 7
 
     def svd_factored_float64(self, left, right, n, d, r, e, u, s, vh, device, stream):
+        self.decomposed.append((n, device, stream))
         factors = view(left, (n, d, r), ctypes.c_double), view(right, (n, r, e), ctypes.c_double)
         results = hs.svd_factored(*factors, device="cpu")
         for address, result in zip((u, s, vh), results, strict=True):
@@ -105,6 +117,28 @@ def test_a_dictionary_is_uploaded_once_a_device_and_dropped_with_it(stand_in, ca
     assert len(stand_in.uploads) == 3 and len(cuda._uploads) == before
 
 
+@pytest.mark.parametrize(("rows", "devices"), [(200, (0, 1)), (129, (0, 1)), (60, (0,))])
+def test_devices_that_cannot_each_hold_a_dictionary_share_it(stand_in, rows, devices):
+    rng = np.random.default_rng(0)
+    x, packed = unit_rows(rng, 9, 16, np.float64), hs.pack(unit_rows(rng, rows, 16))
+    stand_in.fitting = {0}
+    for _ in range(2):
+        same(hs.comp(x, packed, device=("cuda:0", "cuda:1")), hs.comp(x, packed))
+    assert stand_in.uploads == list(devices)  # once
+    assert stand_in.calls == [(9, 100)] * 2
+    stand_in.fitting = set()
+    same(hs.comp(x, packed, device="cuda:1"), hs.comp(x, packed))  # streamed
+    assert stand_in.uploads == [*devices, 1] and stand_in.calls[-1] == (9, 101)
+
+
+def test_where_it_fits_each_device_it_is_not_shared_later(stand_in, case):
+    x, packed = case
+    for fitting in ({0, 1}, set()):  # what was free is taken by the dictionary itself
+        stand_in.fitting = fitting
+        hs.comp(x, packed, device=("cuda:0", "cuda:1"))
+    assert stand_in.uploads == [0, 1] and len(stand_in.calls) == 4
+
+
 def test_svd_goes_there_and_back(stand_in):
     rng = np.random.default_rng(1)
     left, right = rng.standard_normal((3, 9, 4)), rng.standard_normal((3, 4, 7))
@@ -112,6 +146,17 @@ def test_svd_goes_there_and_back(stand_in):
         np.testing.assert_array_equal(there, here)
     tensors = hs.svd_factored(torch.from_numpy(left), torch.from_numpy(right), device="cuda")
     assert all(isinstance(tensor, torch.Tensor) for tensor in tensors)
+
+
+def test_a_scan_decomposes_and_explains_there(stand_in, model, dictionary):
+    options = {"parts": ("vo", "qk", "mlp"), "layers": "1-2", "significance": 50, "k": 3}
+    there = hs.scan(model, dictionary, device="cuda:1", **options).table()
+    here = hs.scan(model, dictionary, **options).table()
+    shown = here.sigma > 1e-9  # a centred matrix has a null direction, and any will do
+    pd.testing.assert_frame_equal(there[shown], here[shown])
+    assert stand_in.decomposed == [(4, 1, 101)] * 4  # the four heads' value-output and query-key products of a layer
+    assert sum(rows for rows, _ in stand_in.calls) == len(there) + 50
+    assert {stream for _, stream in stand_in.calls} == {101}
 
 
 @pytest.mark.parametrize(
@@ -213,6 +258,25 @@ class TestOnADevice:
         )
         assert int(codes.counters.rescored) >= x.shape[0] * 5
 
+    @pytest.mark.parametrize("memory_bytes", [1_500_000, 150_000])  # full-precision rows on the host; codes too
+    def test_a_dictionary_larger_than_the_memory_is_streamed(self, cuda_device, large, memory_bytes):
+        x, packed = large
+        (part,) = cuda.upload(packed, (0,), memory_bytes=memory_bytes)
+        assert (part.chunks > 1) == (memory_bytes < 1_000_000) and part.nbytes <= memory_bytes
+        same(hs.comp(x, packed, device="cuda"), hs.comp(x, packed))
+
+    def test_streaming_does_not_wait_either(self, cuda_device, large):
+        x, packed = torch.from_numpy(large[0]).to(cuda_device), large[1]
+        cuda.upload(packed, (0,), memory_bytes=150_000)
+        hs.comp(x, packed)  # loads the kernels
+        torch.cuda.synchronize()
+        busy = torch.cuda.Event()
+        torch.cuda._sleep(2_000_000_000)
+        codes = hs.comp(x, packed)
+        busy.record()
+        assert not busy.query()
+        np.testing.assert_array_equal(codes.indices.cpu(), hs.comp(*large).indices)
+
     def test_rows_that_are_not_finite_are_not_certified(self, cuda_device, large):
         x = torch.from_numpy(large[0][:3].copy()).to(cuda_device)
         x[1, 4] = torch.nan
@@ -233,6 +297,13 @@ class TestOnADevice:
     def test_several_devices_give_the_same_codes(self, cuda_device, large):
         if torch.cuda.device_count() < 2:
             pytest.skip(f"needs two CUDA devices, this machine has {torch.cuda.device_count()}")
+        same(hs.comp(*large, device=("cuda:0", "cuda:1")), hs.comp(*large))
+
+    @pytest.mark.parametrize("memory_bytes", [0, 150_000])  # parts whole, parts streamed
+    def test_a_dictionary_shared_by_several_devices_gives_the_same_codes(self, cuda_device, large, memory_bytes):
+        if torch.cuda.device_count() < 2:
+            pytest.skip(f"needs two CUDA devices, this machine has {torch.cuda.device_count()}")
+        cuda.upload(large[1], (0, 1), memory_bytes=memory_bytes)
         same(hs.comp(*large, device=("cuda:0", "cuda:1")), hs.comp(*large))
 
     def test_factors_stay_there(self, cuda_device):

@@ -191,7 +191,7 @@ def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):
     asked = []
     real = hs.svd_factored
     module = sys.modules["headscan.parts"]
-    monkeypatch.setattr(module, "svd_factored", lambda *a, threads: asked.append(threads) or real(*a))
+    monkeypatch.setattr(module, "svd_factored", lambda *a, threads, device: asked.append(threads) or real(*a))
     hs.scan(model, dictionary, layers=[0, 1], threads=2)
     assert asked == [2, 2]
 

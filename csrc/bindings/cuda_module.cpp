@@ -28,16 +28,19 @@ py::list devices() {
 
 cuda::Dictionary upload(const Array<float>& atoms, const py::dict& layout, const Array<float>& rotation,
                         const Array<std::uint8_t>& codes, const Array<float>& scale, const Array<float>& error,
-                        const Array<float>& beyond, int device) {
+                        const Array<float>& beyond, int device, std::size_t first, std::size_t rows,
+                        std::size_t memory_bytes) {
   const auto dictionary = packed_dictionary(atoms, layout, rotation, codes, scale, error, beyond);
   const py::gil_scoped_release unlocked;
-  return cuda::Dictionary(dictionary, device);
+  return cuda::Dictionary(dictionary, device, {first, rows, memory_bytes});
 }
+
+bool fits(const py::dict& layout, int device) { return cuda::fits(layout_of(layout), device); }
 
 // x (n, columns), contiguous; indices, coefficients (n, k), certified, rescored (n).
 template <class T>
-void comp(std::uintptr_t x, std::size_t n, std::size_t columns, const cuda::Dictionary& dictionary, std::size_t k,
-          double coherence, std::size_t fit_width, std::uintptr_t indices, std::uintptr_t coefficients,
+void comp(std::uintptr_t x, std::size_t n, std::size_t columns, const std::vector<const cuda::Dictionary*>& parts,
+          std::size_t k, double coherence, std::size_t fit_width, std::uintptr_t indices, std::uintptr_t coefficients,
           std::uintptr_t certified, std::uintptr_t rescored, std::uintptr_t stream) {
   CompOptions options;
   options.k = k;
@@ -48,7 +51,7 @@ void comp(std::uintptr_t x, std::size_t n, std::size_t columns, const cuda::Dict
                                 pointer<std::uint8_t>(certified),
                                 pointer<std::int64_t>(rescored)};
   const py::gil_scoped_release unlocked;
-  cuda::comp<T>({pointer<const T>(x), n, columns, columns}, dictionary, codes, options, pointer<void>(stream));
+  cuda::comp<T>({pointer<const T>(x), n, columns, columns}, parts, codes, options, pointer<void>(stream));
 }
 
 // left (n, d, r), right (n, r, e) -> u (n, d, r), s (n, r), vh (n, r, e), all contiguous.
@@ -77,9 +80,11 @@ PYBIND11_MODULE(_cuda, module) {
   module.def("toolkit_version", &headscan::cuda::toolkit_version);
   module.def("targets", &headscan::cuda::targets);
   module.def("devices", &devices);
+  module.def("fits", &fits);
   py::class_<headscan::cuda::Dictionary>(module, "Dictionary")
       .def(py::init(&upload))
       .def_property_readonly("device", &headscan::cuda::Dictionary::device)
+      .def_property_readonly("chunks", &headscan::cuda::Dictionary::chunks)
       .def_property_readonly("nbytes", &headscan::cuda::Dictionary::bytes);
   register_type<float>(module, "float32");
   register_type<double>(module, "float64");

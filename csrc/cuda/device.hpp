@@ -64,6 +64,26 @@ class Buffer {
   cudaStream_t stream_;
 };
 
+// Host memory that stays where it is: copied from in the background, and read by kernels at the same address.
+template <class T>
+class Pinned {
+ public:
+  explicit Pinned(std::size_t count) {
+    constexpr unsigned kFlags = cudaHostAllocPortable | cudaHostAllocMapped;
+    if (count > 0) HEADSCAN_CUDA_CHECK(cudaHostAlloc(reinterpret_cast<void**>(&data_), count * sizeof(T), kFlags));
+  }
+  ~Pinned() {
+    if (data_ != nullptr) (void)cudaFreeHost(data_);
+  }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+
+  T* data() const { return data_; }
+
+ private:
+  T* data_ = nullptr;
+};
+
 inline unsigned blocks_for(std::size_t items, std::size_t per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }

@@ -1,4 +1,5 @@
-// Upload of a packed dictionary: its blocks of 64 interleaved atoms become rows of codes.
+// Upload of a packed dictionary: its blocks of 64 interleaved atoms become rows of codes, made on the GPU also where
+// they then stay in pinned host memory.
 #include <algorithm>
 #include <utility>
 
@@ -37,21 +38,22 @@ CodeLayout checked_layout(const PackedDictionary& dictionary) {
   return CodeLayout(packed, rotation_error(packed.width));
 }
 
-std::size_t bytes_of(const CodeLayout& layout) {
-  return layout.padded_rows() * (layout.row_bytes + 2 * sizeof(float)) + layout.rows * layout.width * sizeof(float) +
-         layout.width * layout.width * sizeof(float);
-}
-
-// Says what is missing before an allocation fails.
-std::size_t checked_bytes(const CodeLayout& layout) {
-  const std::size_t bytes = bytes_of(layout);
+// Device memory that a dictionary may take: what is free, less a call's working memory (comp.cu's panel and a
+// margin).
+std::size_t available_bytes() {
+  constexpr std::size_t kWorking = std::size_t{5} << 29U;
   std::size_t free = 0, total = 0;
   HEADSCAN_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  if (bytes > total) {
-    throw std::invalid_argument("the dictionary takes " + std::to_string(bytes >> 20U) + " MiB and the GPU has " +
-                                std::to_string(total >> 20U) + " MiB: use the CPU");
-  }
-  return bytes;
+  return free > 2 * kWorking ? free - kWorking : free / 2;
+}
+
+Placement place_on(const CodeLayout& layout, std::size_t memory_bytes) {
+  return place(layout, memory_bytes > 0 ? memory_bytes : available_bytes());
+}
+
+PackedDictionary asked_part(const PackedDictionary& whole, const UploadOptions& options) {
+  const std::size_t first = std::min(options.first, whole.packed.rows);
+  return part_of(whole, options.first, options.rows > 0 ? options.rows : whole.packed.rows - first);
 }
 
 template <class T>
@@ -59,45 +61,76 @@ void upload(const T* from, std::size_t count, T* to) {
   HEADSCAN_CUDA_CHECK(cudaMemcpy(to, from, count * sizeof(T), cudaMemcpyHostToDevice));
 }
 
-}  // namespace
-
-Dictionary::Arrays::Arrays(const PackedDictionary& dictionary, int device_index)
-    : device(device_index),
-      layout(checked_layout(dictionary)),
-      bytes(checked_bytes(layout)),
-      rotation(layout.width * layout.width, nullptr),
-      scale(layout.padded_rows(), nullptr),
-      error(layout.padded_rows(), nullptr),
-      codes(layout.padded_rows() * layout.row_bytes, nullptr),
-      atoms(layout.rows * layout.width, nullptr) {
-  const PackedAtoms& packed = dictionary.packed;
-  const std::size_t padded = packed.blocks() * kBlockAtoms;
-  HEADSCAN_CUDA_CHECK(cudaMemset(scale.data(), 0, layout.padded_rows() * sizeof(float)));
-  HEADSCAN_CUDA_CHECK(cudaMemset(error.data(), 0, layout.padded_rows() * sizeof(float)));
-  HEADSCAN_CUDA_CHECK(cudaMemset(codes.data(), 0, layout.padded_rows() * layout.row_bytes));
-  upload(packed.rotation, layout.width * layout.width, rotation.data());
-  upload(packed.scale, padded, scale.data());
-  upload(packed.error, padded, error.data());
-  HEADSCAN_CUDA_CHECK(cudaMemcpy2D(atoms.data(), layout.width * sizeof(float), dictionary.atoms.data,
-                                   dictionary.atoms.stride * sizeof(float), layout.width * sizeof(float), layout.rows,
-                                   cudaMemcpyHostToDevice));
-  const std::size_t part = std::max<std::size_t>((std::size_t{64} << 20U) / packed.block_bytes(), 1);
-  const Buffer<std::uint32_t> staging(std::min(part, packed.blocks()) * packed.block_bytes() / 4, nullptr);
-  for (std::size_t first = 0; first < packed.blocks(); first += part) {
-    const std::size_t count = std::min(part, packed.blocks() - first), rows = count * kBlockAtoms;
-    HEADSCAN_CUDA_CHECK(cudaMemcpy(staging.data(), packed.codes + first * packed.block_bytes(),
-                                   count * packed.block_bytes(), cudaMemcpyHostToDevice));
-    auto* to = reinterpret_cast<std::uint32_t*>(codes.data() + first * kBlockAtoms * layout.row_bytes);
-    unpack_codes<<<blocks_for(rows * layout.row_bytes / 4, kThreads), kThreads>>>(layout, packed.steps(), rows,
-                                                                                  staging.data(), to);
+// Writes the image of a part's codes to device memory at `image`, and waits until it is there.
+void write_image(const PackedAtoms& part, const CodeLayout& layout, std::uint8_t* image) {
+  const std::size_t rows = layout.padded_rows(), known = part.blocks() * kBlockAtoms;
+  auto* scale = reinterpret_cast<float*>(image + rows * layout.row_bytes);
+  HEADSCAN_CUDA_CHECK(cudaMemset(image, 0, image_bytes(layout)));
+  upload(part.scale, known, scale);
+  upload(part.error, known, scale + rows);
+  const std::size_t most = std::max<std::size_t>((std::size_t{64} << 20U) / part.block_bytes(), 1);
+  const Buffer<std::uint32_t> staging(std::min(most, part.blocks()) * part.block_bytes() / 4, nullptr);
+  for (std::size_t first = 0; first < part.blocks(); first += most) {
+    const std::size_t count = std::min(most, part.blocks() - first), atoms = count * kBlockAtoms;
+    HEADSCAN_CUDA_CHECK(cudaMemcpy(staging.data(), part.codes + first * part.block_bytes(),
+                                   count * part.block_bytes(), cudaMemcpyHostToDevice));
+    auto* to = reinterpret_cast<std::uint32_t*>(image + first * kBlockAtoms * layout.row_bytes);
+    unpack_codes<<<blocks_for(atoms * layout.row_bytes / 4, kThreads), kThreads>>>(layout, part.steps(), atoms,
+                                                                                   staging.data(), to);
     HEADSCAN_CUDA_LAUNCHED("unpack_codes");
   }
   HEADSCAN_CUDA_CHECK(cudaDeviceSynchronize());
 }
 
-Dictionary::Dictionary(const PackedDictionary& dictionary, int device) {
+void copy_rows(const MatrixView<const float>& rows, float* to, cudaMemcpyKind kind) {
+  HEADSCAN_CUDA_CHECK(cudaMemcpy2D(to, rows.columns * sizeof(float), rows.data, rows.stride * sizeof(float),
+                                   rows.columns * sizeof(float), rows.rows, kind));
+}
+
+}  // namespace
+
+Dictionary::Arrays::Arrays(const PackedDictionary& whole, int device_index, const UploadOptions& options)
+    : device(device_index),
+      first(options.first),
+      layout(with_rows(checked_layout(whole), asked_part(whole, options).packed.rows)),
+      placement(place_on(layout, options.memory_bytes)),
+      rotation(layout.width * layout.width, nullptr),
+      codes_there(placement.codes_there ? chunk_image_bytes() : 0, nullptr),
+      codes_here(placement.codes_there ? 0 : image_offset(chunks() - 1) + image_bytes(chunk_layout(chunks() - 1))),
+      rows_there(placement.rows_there ? layout.rows * layout.width : 0, nullptr),
+      rows_here(placement.rows_there ? 0 : layout.rows * layout.width) {
+  const PackedDictionary dictionary = asked_part(whole, options);
+  upload(dictionary.packed.rotation, layout.width * layout.width, rotation.data());
+  if (placement.rows_there) {
+    copy_rows(dictionary.atoms, rows_there.data(), cudaMemcpyHostToDevice);
+  } else {
+    copy_rows(dictionary.atoms, rows_here.data(), cudaMemcpyHostToHost);
+  }
+  const Buffer<std::uint8_t> passing(placement.codes_there ? 0 : chunk_image_bytes(), nullptr);
+  for (std::size_t chunk = 0; chunk < chunks(); ++chunk) {
+    const CodeLayout of_chunk = chunk_layout(chunk);
+    const PackedAtoms part = part_of(dictionary, chunk * placement.chunk_rows, of_chunk.rows).packed;
+    write_image(part, of_chunk, placement.codes_there ? codes_there.data() : passing.data());
+    if (placement.codes_there) continue;
+    HEADSCAN_CUDA_CHECK(cudaMemcpy(codes_here.data() + image_offset(chunk), passing.data(), image_bytes(of_chunk),
+                                   cudaMemcpyDeviceToHost));
+  }
+}
+
+Chunk Dictionary::Arrays::chunk(std::size_t index, const std::uint8_t* image) const {
+  Chunk out;
+  out.layout = chunk_layout(index);
+  out.first = index * placement.chunk_rows;
+  out.codes = reinterpret_cast<const std::int8_t*>(image);
+  out.scale = reinterpret_cast<const float*>(image + out.layout.padded_rows() * layout.row_bytes);
+  out.error = out.scale + out.layout.padded_rows();
+  out.atoms = (placement.rows_there ? rows_there.data() : rows_here.data()) + out.first * layout.width;
+  return out;
+}
+
+Dictionary::Dictionary(const PackedDictionary& dictionary, int device, const UploadOptions& options) {
   const OnDevice on(device);
-  arrays_ = std::make_unique<Arrays>(dictionary, device);
+  arrays_ = std::make_unique<Arrays>(dictionary, device, options);
 }
 Dictionary::~Dictionary() {
   if (!arrays_) return;
@@ -111,6 +144,12 @@ Dictionary::~Dictionary() {
 Dictionary::Dictionary(Dictionary&&) noexcept = default;
 
 int Dictionary::device() const { return arrays_->device; }
-std::size_t Dictionary::bytes() const { return arrays_->bytes; }
+std::size_t Dictionary::chunks() const { return arrays_->chunks(); }
+std::size_t Dictionary::bytes() const { return device_bytes(arrays_->layout, arrays_->placement); }
+
+bool fits(const PackedLayout& layout, int device) {
+  const OnDevice on(device);
+  return place(CodeLayout(layout, 0), available_bytes()).rows_there;
+}
 
 }  // namespace headscan::cuda

@@ -4,10 +4,22 @@
 
 #include <cmath>
 
+#include "common/best.hpp"
 #include "common/refit_steps.hpp"
 #include "cuda/layout.hpp"
 
 namespace headscan::cuda {
+
+// What a search sees of a panel, and where it leaves what it found.
+struct SearchState {
+  const double* queries = nullptr;       // (queries, width)
+  const std::int64_t* picked = nullptr;  // (queries, k)
+  std::size_t k = 0;
+  Best* found = nullptr;             // (queries): the best so far; the search goes on from there
+  float* rows = nullptr;             // a query's atom found, row_stride values apart
+  std::size_t row_stride = 0;        // at least the width
+  std::int64_t* rescored = nullptr;  // (queries): atoms scored in float64, added up
+};
 
 // The state of a panel of queries. `small` has RefitState::small_doubles(k) a query.
 struct PanelState {
@@ -17,10 +29,17 @@ struct PanelState {
   double *targets = nullptr, *residuals = nullptr;             // (queries, fit_width)
   double *basis = nullptr, *small = nullptr;                   // (queries, k, fit_width)
   std::int64_t* picked = nullptr;                              // (queries, k)
-  std::int64_t* found = nullptr;                               // (queries): what the search found last
+  float* rows = nullptr;                                       // (queries, k, width): the atoms picked
+  Best* found = nullptr;                                       // (queries): of the round at work, index -1 before
   std::int64_t *active_counts = nullptr, *rescored = nullptr;  // (queries)
   std::uint8_t* bad = nullptr;                                 // (queries): x was not finite, or far too long
 
+  HEADSCAN_BOTH SearchState search(std::size_t round) const {
+    return {queries, picked, k, found, rows + round * width, k * width, rescored};
+  }
+  HEADSCAN_DEVICE const float* row(std::size_t slot, std::size_t round) const {
+    return rows + (slot * k + round) * width;
+  }
   HEADSCAN_DEVICE RefitState refit(std::size_t slot) const {
     RefitState state;
     state.width = fit_width;
@@ -46,6 +65,7 @@ HEADSCAN_DEVICE void start_query(const Team& team, const PanelState& panel, cons
   });
   once(team, [&] {
     panel.active_counts[slot] = panel.rescored[slot] = 0;
+    panel.found[slot] = Best{};
     panel.bad[slot] = bad ? 1 : 0;
   });
 }
@@ -89,14 +109,15 @@ HEADSCAN_DEVICE void quantise_query(const Team& team, const CodeLayout& layout, 
 
 // Takes the atom found into the code, refits, and says what to search for next.
 template <class Team>
-HEADSCAN_DEVICE void take_atom(const Team& team, const PanelState& panel, const float* atoms, std::size_t slot,
-                               std::size_t round) {
-  std::int64_t* picked = panel.picked + slot * panel.k;
-  once(team, [&] { picked[round] = panel.found[slot]; });
+HEADSCAN_DEVICE void take_atom(const Team& team, const PanelState& panel, std::size_t slot, std::size_t round) {
+  once(team, [&] {
+    panel.picked[slot * panel.k + round] = panel.found[slot].index;
+    panel.found[slot] = Best{};
+  });
   RefitState state = panel.refit(slot);
   state.count = round;
   state.active_count = static_cast<std::size_t>(panel.active_counts[slot]);
-  const auto columns = [&](std::size_t c) { return atoms + static_cast<std::size_t>(picked[c]) * panel.width; };
+  const auto columns = [&](std::size_t c) { return panel.row(slot, c); };
   const RefitOptions options;
   RefitSteps<Team, decltype(columns)>(team, state, columns, options).add();
   once(team, [&] { panel.active_counts[slot] = static_cast<std::int64_t>(state.active_count); });
@@ -110,6 +131,39 @@ HEADSCAN_DEVICE void take_atom(const Team& team, const PanelState& panel, const 
     const double residual = i < panel.fit_width ? state.residual[i] : 0.0;
     if (i >= coherent) sum[i] += static_cast<double>(atom[i]);
     q[i] = i >= coherent ? residual + weight * sum[i] : residual;
+  });
+}
+
+// What the searches of other parts of the dictionary found: (parts, stride) each, rows (parts, stride, width).
+struct OtherResults {
+  const Best* found = nullptr;
+  const float* rows = nullptr;
+  const std::int64_t* rescored = nullptr;
+  std::size_t parts = 0, stride = 0;
+};
+
+// The best of all parts becomes the panel's.
+template <class Team>
+HEADSCAN_DEVICE void merge_found(const Team& team, const PanelState& panel, const OtherResults& others,
+                                 std::size_t slot, std::size_t round) {
+  Best best = panel.found[slot];
+  std::size_t from = others.parts;  // the panel's own
+  std::int64_t rescored = 0;
+  for (std::size_t part = 0; part < others.parts; ++part) {
+    const std::size_t at = part * others.stride + slot;
+    rescored += others.rescored[at];
+    const Best other = others.found[at];
+    if (other.index < 0) continue;
+    best.offer(other.score, other.index);
+    if (best.index == other.index) from = part;
+  }
+  float* row = panel.rows + (slot * panel.k + round) * panel.width;
+  each(team, panel.width, [&](std::size_t i) {
+    if (from < others.parts) row[i] = others.rows[(from * others.stride + slot) * panel.width + i];
+  });
+  once(team, [&] {
+    panel.found[slot] = best;
+    panel.rescored[slot] += rescored;
   });
 }
 

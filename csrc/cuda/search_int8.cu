@@ -34,62 +34,61 @@ __global__ void __launch_bounds__(32 * kAtomWarps * kQueryWarps, 1) bound_blocks
                                       blockIdx.x / query_tiles * kTileAtoms, blockIdx.x % query_tiles * kTileQueries);
 }
 
-__global__ void __launch_bounds__(kThreads)
-    select_queries(SelectInput in, std::int64_t* found, std::int64_t* rescored) {
+// Named a number of blocks a multiprocessor, the compiler takes the registers it needs; without, 64, and it spills.
+__global__ void __launch_bounds__(kThreads, 6) select_queries(SelectInput in) {
   __shared__ SelectShared shared;
-  select_best(DeviceBlock(), shared, in, blockIdx.x, found, rescored);
+  select_best(DeviceBlock(), shared, in, blockIdx.x);
 }
+
+std::size_t padded_blocks(const Dictionary::Arrays& dictionary) { return dictionary.chunk_layout(0).padded_blocks(); }
 
 }  // namespace
 
-SearchInt8::SearchInt8(const Dictionary::Arrays& dictionary, std::size_t panel_size, cudaStream_t stream)
+SearchInt8::SearchInt8(const Dictionary::Arrays& dictionary, std::size_t panel_size, std::size_t searches,
+                       cudaStream_t stream)
     : dictionary_(dictionary),
       padded_(rounded_to(panel_size, kTileQueries)),
       stream_(stream),
       rotated_(padded_ * dictionary.layout.width, stream),
       codes_(padded_ * dictionary.layout.row_bytes, stream),
       scales_(padded_, stream),
-      bounds_(padded_ * dictionary.layout.padded_blocks(), stream) {
+      bounds_(padded_ * padded_blocks(dictionary), stream),
+      chunks_(dictionary, searches, stream) {
   allow_shared(bound_blocks, sizeof(TileShared));
   // Rows that fill the last tile: zero codes, bounds of zero that nobody reads.
   HEADSCAN_CUDA_CHECK(cudaMemsetAsync(codes_.data(), 0, padded_ * dictionary.layout.row_bytes, stream));
   HEADSCAN_CUDA_CHECK(cudaMemsetAsync(scales_.data(), 0, padded_ * sizeof(QueryScale), stream));
 }
 
-std::size_t SearchInt8::bytes(const CodeLayout& layout) {
-  return layout.width * sizeof(float) + layout.row_bytes + sizeof(QueryScale) +
-         layout.padded_blocks() * sizeof(float);
+std::size_t SearchInt8::bytes(const Dictionary::Arrays& dictionary) {
+  return dictionary.layout.width * sizeof(float) + dictionary.layout.row_bytes + sizeof(QueryScale) +
+         padded_blocks(dictionary) * sizeof(float);
 }
 
-void SearchInt8::argmax(const PanelState& panel, std::size_t count, std::size_t round) {
+void SearchInt8::argmax(const SearchState& state, std::size_t count, std::size_t round) {
   const CodeLayout& layout = dictionary_.layout;
   const dim3 rotate_grid(blocks_for(layout.width, kRotateTile), blocks_for(count, kRotateTile));
-  rotate_queries<<<rotate_grid, 256, 0, stream_>>>(panel.queries, dictionary_.rotation.data(), count, layout.width,
+  rotate_queries<<<rotate_grid, 256, 0, stream_>>>(state.queries, dictionary_.rotation.data(), count, layout.width,
                                                    rotated_.data());
   HEADSCAN_CUDA_LAUNCHED("rotate_queries");
-  quantise_queries<<<blocks_for(count, kTeams), kThreads, 0, stream_>>>(layout, panel.queries, rotated_.data(), count,
+  quantise_queries<<<blocks_for(count, kTeams), kThreads, 0, stream_>>>(layout, state.queries, rotated_.data(), count,
                                                                         codes_.data(), scales_.data());
   HEADSCAN_CUDA_LAUNCHED("quantise_queries");
-  const PassInput pass{dictionary_.codes.data(), dictionary_.scale.data(), dictionary_.error.data(), codes_.data(),
-                       scales_.data(),           layout.row_bytes,         layout.coarse_bytes,      layout.shift(),
-                       bounds_.data(),           layout.padded_blocks()};
+  for (std::size_t i = 0; i < dictionary_.chunks(); ++i) search(chunks_.next(), state, count, round);
+}
+
+void SearchInt8::search(const Chunk& chunk, const SearchState& state, std::size_t count, std::size_t round) {
+  const CodeLayout& layout = chunk.layout;
+  const PassInput pass{chunk.codes,      chunk.scale,         chunk.error,    codes_.data(),  scales_.data(),
+                       layout.row_bytes, layout.coarse_bytes, layout.shift(), bounds_.data(), layout.padded_blocks()};
   const unsigned query_tiles = blocks_for(count, kTileQueries);
   const auto tiles = static_cast<unsigned>(layout.padded_rows() / kTileAtoms) * query_tiles;
   bound_blocks<<<tiles, 32 * kAtomWarps * kQueryWarps, sizeof(TileShared), stream_>>>(pass, query_tiles);
   HEADSCAN_CUDA_LAUNCHED("bound_blocks");
-  const SelectInput select{layout,
-                           dictionary_.codes.data(),
-                           dictionary_.scale.data(),
-                           dictionary_.error.data(),
-                           dictionary_.atoms.data(),
-                           codes_.data(),
-                           scales_.data(),
-                           panel.queries,
-                           bounds_.data(),
-                           panel.picked,
-                           panel.k,
-                           round};
-  select_queries<<<static_cast<unsigned>(count), kThreads, 0, stream_>>>(select, panel.found, panel.rescored);
+  const auto first = static_cast<std::int64_t>(dictionary_.first + chunk.first);
+  const SelectInput select{layout,        first,          chunk.codes,    chunk.scale, chunk.error, chunk.atoms,
+                           codes_.data(), scales_.data(), bounds_.data(), state,       round};
+  select_queries<<<static_cast<unsigned>(count), kThreads, 0, stream_>>>(select);
   HEADSCAN_CUDA_LAUNCHED("select_queries");
 }
 

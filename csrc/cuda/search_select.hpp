@@ -1,29 +1,31 @@
 // The end of a round's search: visits a query's blocks of atoms from the highest bound down, until none left can hold
 // the arg-max. In a block, int8 sums bound each atom's score and float64 decides among those that still reach. There
 // are no lists to overflow: where bounds narrow nothing down, all blocks are visited, which is the plain scan.
+//
+// A dictionary may come in chunks, in any order: each goes on from the best of those before, and as the arg-max is by
+// score and then by index, the order changes nothing.
 #pragma once
 
 #include <cmath>
 #include <cstring>
 
-#include "common/best.hpp"
-#include "cuda/layout.hpp"
+#include "cuda/query_steps.hpp"
 
 namespace headscan::cuda {
 
 inline constexpr std::size_t kSelectTeams = 16;
 
 struct SelectInput {
-  CodeLayout layout;
+  CodeLayout layout;               // of the chunk
+  std::int64_t first;              // the index of its first atom
   const std::int8_t* codes;        // (padded rows, row_bytes)
   const float *scale, *error;      // (padded rows)
   const float* atoms;              // (rows, width)
   const std::int8_t* query_codes;  // (queries, row_bytes)
   const QueryScale* scales;        // (queries)
-  const double* queries;           // (queries, width)
   float* bounds;                   // (queries, padded blocks); those of visited blocks are lost
-  const std::int64_t* picked;      // (queries, picked_stride), the first `round` in use
-  std::size_t picked_stride, round;
+  SearchState state;               // of its picks the first `round` are in use
+  std::size_t round;
 };
 
 struct SelectShared {
@@ -86,7 +88,7 @@ HEADSCAN_DEVICE std::int32_t code_sum(const Team& team, const CodeLayout& layout
 
 HEADSCAN_DEVICE bool has_picked(const SelectInput& in, std::size_t query, std::int64_t atom) {
   for (std::size_t i = 0; i < in.round; ++i) {
-    if (in.picked[query * in.picked_stride + i] == atom) return true;
+    if (in.state.picked[query * in.state.k + i] == atom) return true;
   }
   return false;
 }
@@ -100,23 +102,24 @@ HEADSCAN_DEVICE unsigned visit(const Team& team, const SelectInput& in, std::siz
   unsigned scored = 0;
   for (std::size_t i = first; i < kBlockAtoms; i += step) {
     const std::size_t atom = block * kBlockAtoms + i;
-    if (atom >= layout.rows || has_picked(in, query, static_cast<std::int64_t>(atom))) continue;
+    const std::int64_t named = in.first + static_cast<std::int64_t>(atom);
+    if (atom >= layout.rows || has_picked(in, query, named)) continue;
     const std::int32_t sum =
         code_sum(team, layout, in.codes + atom * layout.row_bytes, in.query_codes + query * layout.row_bytes);
     const float bound =
         fmaf(fmaf(static_cast<float>(sum), in.scale[atom], in.error[atom] * q.ratio), q.scale, q.slack);
     if (known.index >= 0 && static_cast<double>(bound) < known.score) continue;
     ++scored;
-    mine.offer(team.dot(in.atoms + atom * layout.width, in.queries + query * layout.width, layout.width),
-               static_cast<std::int64_t>(atom));
+    mine.offer(team.dot(in.atoms + atom * layout.width, in.state.queries + query * layout.width, layout.width),
+               named);
   }
   return scored;
 }
 
-// Writes the arg-max among the atoms that the query has not picked; adds to `rescored` what float64 had to score.
+// The arg-max among the atoms that the query has not picked and what it found before; its row, where it is of this
+// chunk.
 template <class Block>
-HEADSCAN_DEVICE void select_best(const Block& block, SelectShared& shared, const SelectInput& in, std::size_t query,
-                                 std::int64_t* best_index, std::int64_t* rescored) {
+HEADSCAN_DEVICE void select_best(const Block& block, SelectShared& shared, const SelectInput& in, std::size_t query) {
   const auto team = block.team();
   const std::size_t lanes = decltype(team)::kLanes, index = block.rank() / lanes, teams = block.size() / lanes;
   const std::size_t blocks = in.layout.blocks();
@@ -129,7 +132,8 @@ HEADSCAN_DEVICE void select_best(const Block& block, SelectShared& shared, const
     }
     return top;
   };
-  Best best;
+  const Best before = in.state.found[query];
+  Best best = before;
   std::int64_t scored = 0;
   for (std::uint64_t mine = highest_of_mine();;) {
     const std::uint64_t of_team = team.max(mine);
@@ -140,7 +144,7 @@ HEADSCAN_DEVICE void select_best(const Block& block, SelectShared& shared, const
     if (top == 0) break;
     const auto bound = static_cast<double>(bound_of(top));
     const std::size_t visited = block_of(top);
-    const bool too_late = static_cast<std::int64_t>(visited * kBlockAtoms) > best.index;  // to win a tie
+    const bool too_late = in.first + static_cast<std::int64_t>(visited * kBlockAtoms) > best.index;  // to win a tie
     if (best.index >= 0 && (bound < best.score || (bound == best.score && too_late))) break;
     if (visited % block.size() == block.rank()) {
       bounds[visited] = -INFINITY;
@@ -158,9 +162,14 @@ HEADSCAN_DEVICE void select_best(const Block& block, SelectShared& shared, const
       scored += shared.scored[t];
     }
   }
+  if (best.index != before.index) {
+    const float* atom = in.atoms + static_cast<std::size_t>(best.index - in.first) * in.layout.width;
+    float* row = in.state.rows + query * in.state.row_stride;
+    for (std::size_t i = block.rank(); i < in.layout.width; i += block.size()) row[i] = atom[i];
+  }
   if (block.rank() == 0) {
-    best_index[query] = best.index;
-    rescored[query] += scored;
+    in.state.found[query] = best;
+    in.state.rescored[query] += scored;
   }
 }
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ _Array = npt.NDArray[Any]
 def toolkit_version() -> str: ...
 def targets() -> str: ...
 def devices() -> list[dict[str, Any]]: ...
+def fits(layout: dict[str, Any], device: int) -> bool: ...
 
 class Dictionary:
     def __init__(
@@ -20,19 +22,24 @@ class Dictionary:
         error: _Array,
         beyond: _Array,
         device: int,
+        first: int,
+        rows: int,
+        memory_bytes: int,
     ) -> None: ...
     @property
     def device(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
 
 # Pointers and streams are integers.
 def comp_float32(
-    x: int, n: int, columns: int, dictionary: Dictionary, k: int, coherence: float, fit_width: int, indices: int,
+    x: int, n: int, columns: int, parts: Sequence[Dictionary], k: int, coherence: float, fit_width: int, indices: int,
     coefficients: int, certified: int, rescored: int, stream: int,
 ) -> None: ...  # fmt: skip
 def comp_float64(
-    x: int, n: int, columns: int, dictionary: Dictionary, k: int, coherence: float, fit_width: int, indices: int,
+    x: int, n: int, columns: int, parts: Sequence[Dictionary], k: int, coherence: float, fit_width: int, indices: int,
     coefficients: int, certified: int, rescored: int, stream: int,
 ) -> None: ...  # fmt: skip
 def svd_factored_float32(

@@ -106,8 +106,10 @@ def comp(
     threads : int
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
     device : str or sequence of str, optional
-        "cpu", "cuda", "cuda:N", or several CUDA devices that share out the queries; by default where x lives.
-        Picks and coefficients are the same, bit for bit. "comp" and "nnomp" alone run on CUDA.
+        "cpu", "cuda", "cuda:N", or several CUDA devices that share out the queries, or the dictionary where it does
+        not fit each of them; by default where x lives. A dictionary larger than the memory there is kept in pinned
+        host memory and streamed. Picks and coefficients are the same, bit for bit. "comp" and "nnomp" alone run on
+        CUDA.
 
     Returns
     -------

@@ -25,11 +25,22 @@ if TYPE_CHECKING:
 
     from headscan.pack import PackedAtoms
 
-__all__ = ["Device", "Placed", "describe", "devices_for", "engine", "run_comp", "run_svd_factored"]
+__all__ = [
+    "Device",
+    "Placed",
+    "describe",
+    "devices_for",
+    "engine",
+    "groups",
+    "run_comp",
+    "run_svd_factored",
+    "upload",
+]
 
 Device = str | Sequence[str] | None
 _DEVICE = re.compile(r"cuda(?::(\d+))?")
-_uploads: WeakKeyDictionary[PackedAtoms, dict[int, Any]] = WeakKeyDictionary()
+_BLOCK = 64  # atoms a block of the packed form: parts hold whole ones
+_uploads: WeakKeyDictionary[PackedAtoms, dict[tuple[int, ...], list[Any]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Placed:
     Attributes
     ----------
     indices : tuple of int
-        CUDA devices; several share out the queries.
+        CUDA devices; several share out the queries, or the dictionary where it does not fit each of them.
     resident : bool
         The data is there already and the results stay there; else they are copied there and back.
     """
@@ -160,7 +171,7 @@ def _stream(index: int) -> int:
     return int(torch.cuda.current_stream(index).cuda_stream)
 
 
-def _tensor(value: Any, index: int) -> Any:
+def tensor_on(value: Any, index: int) -> Any:
     """Bring an array to a device as a contiguous float32 or float64 tensor; one that is there stays as it is."""
     import torch
 
@@ -174,13 +185,41 @@ def _tensor(value: Any, index: int) -> Any:
     return tensor.to(_torch_device(index)).contiguous()
 
 
-def _uploaded(packed: PackedAtoms, index: int) -> Any:
-    """Return the dictionary in a device's memory: copied there once, freed with `packed`."""
+def groups(packed: PackedAtoms, indices: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Group devices so that each group holds the whole dictionary: each device alone where that fits them all.
+
+    Else all are one group, and each of them holds a part; a part that does not fit either is streamed.
+    """
+    alone: list[tuple[int, ...]] = [(index,) for index in indices]
     there = _uploads.setdefault(packed, {})
-    if index not in there:
+    if len(indices) == 1 or indices in there:
+        return [indices]
+    return alone if all(one in there or engine().fits(packed.layout, *one) for one in alone) else [indices]
+
+
+def upload(packed: PackedAtoms, group: tuple[int, ...], *, memory_bytes: int = 0) -> list[Any]:
+    """Return the dictionary's parts, one a device: copied there once, freed with `packed`.
+
+    Parameters
+    ----------
+    packed : PackedAtoms
+    group : tuple of int
+        CUDA devices.
+    memory_bytes : int
+        Device memory that the part may take on each; what does not fit is kept in pinned host memory and streamed.
+        0 takes what is free, less what a call needs.
+    """
+    there = _uploads.setdefault(packed, {})
+    if group not in there:
         arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
-        there[index] = engine().Dictionary(packed.atoms, packed.layout, *arrays, index)
-    return there[index]
+        step = -(-len(packed) // (_BLOCK * len(group))) * _BLOCK
+        there[group] = [
+            engine().Dictionary(
+                packed.atoms, packed.layout, *arrays, index, first, min(step, len(packed) - first), memory_bytes
+            )
+            for index, first in zip(group, range(0, len(packed), step), strict=False)  # few blocks: few devices
+        ]
+    return there[group]
 
 
 def run_comp(x: Any, packed: PackedAtoms, placed: Placed, *, k: int, coherence: float) -> tuple[Any, ...]:
@@ -194,21 +233,22 @@ def run_comp(x: Any, packed: PackedAtoms, placed: Placed, *, k: int, coherence: 
     if x.ndim != 2:
         raise ValueError(f"x must have 2 dimensions, got {x.ndim}")
     if placed.resident:
-        return _launch_comp(_tensor(x, placed.indices[0]), packed, placed.indices[0], k, coherence)
+        return _launch_comp(tensor_on(x, placed.indices[0]), packed, placed.indices, k, coherence)
     _check_rows(x)
-    parts = np.array_split(x, len(placed.indices))
+    sharing = groups(packed, placed.indices)
     # All devices are started before the first is waited for.
     running = [
-        _launch_comp(_tensor(part, index), packed, index, k, coherence)
-        for part, index in zip(parts, placed.indices, strict=True)
+        _launch_comp(tensor_on(part, group[0]), packed, group, k, coherence)
+        for part, group in zip(np.array_split(x, len(sharing)), sharing, strict=True)
     ]
     return tuple(np.concatenate([array.cpu().numpy() for array in arrays]) for arrays in zip(*running, strict=True))
 
 
-def _launch_comp(x: Any, packed: PackedAtoms, index: int, k: int, coherence: float) -> tuple[Any, ...]:
+def _launch_comp(x: Any, packed: PackedAtoms, group: tuple[int, ...], k: int, coherence: float) -> tuple[Any, ...]:
+    """Enqueue COMP on the first device's current stream; x and the results are there."""
     import torch
 
-    dictionary = _uploaded(packed, index)
+    parts = upload(packed, group)
     n, columns = x.shape
     indices = torch.empty((n, k), dtype=torch.int64, device=x.device)
     coefficients = torch.empty((n, k), dtype=torch.float64, device=x.device)
@@ -218,7 +258,7 @@ def _launch_comp(x: Any, packed: PackedAtoms, index: int, k: int, coherence: flo
     run = engine().comp_float32 if x.dtype == torch.float32 else engine().comp_float64
     fit_width = int(packed.layout["fit_width"])
     pointers = (array.data_ptr() for array in outputs)
-    run(x.data_ptr(), n, columns, dictionary, k, coherence, fit_width, *pointers, _stream(index))
+    run(x.data_ptr(), n, columns, parts, k, coherence, fit_width, *pointers, _stream(group[0]))
     return outputs
 
 
@@ -257,7 +297,7 @@ def run_svd_factored(left: Any, right: Any, placed: Placed) -> tuple[Any, Any, A
             f"got {tuple(left.shape)} and {tuple(right.shape)}"
         )
     index = placed.indices[0]
-    there, other = _tensor(left, index), _tensor(right, index)
+    there, other = tensor_on(left, index), tensor_on(right, index)
     e = other.shape[2]
     outputs = [torch.empty(shape, dtype=there.dtype, device=there.device) for shape in ((n, d, r), (n, r), (n, r, e))]
     run = engine().svd_factored_float32 if there.dtype == torch.float32 else engine().svd_factored_float64

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan import cuda
 from headscan.errors import HeadscanError
 from headscan.heads import qk_factors, vo_factors
 from headscan.joint import normalise
@@ -53,16 +54,25 @@ def checked_parts(parts: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def part_directions(
-    model: Model, part: str, *, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int
+    model: Model,
+    part: str,
+    *,
+    layer: int,
+    tower: str,
+    sides: Sequence[str],
+    fold: bool,
+    threads: int,
+    device: cuda.Device = None,
 ) -> PartDirections:
     """Return the directions of one of `PARTS` of a layer.
 
     ``"vo"``: singular vectors of each head's W_VO, its `sides`. ``"qk"``: those of W_Q W_K^T, sides ``"query"`` (what
     a token that asks is read along) and ``"key"`` (what a token that answers is). ``"mlp_svd"``: the leading right
     singular vectors of the MLP's output matrix (randomized SVD of rank 64, seed 0), which it writes.
-    ``"mlp_neuron"``: the rows of that matrix, what each hidden unit writes; sigma is their length.
+    ``"mlp_neuron"``: the rows of that matrix, what each hidden unit writes; sigma is their length. Decompositions run
+    on `device`, as in `svd_factored`.
     """
-    return PARTS[part](model, layer, tower, sides, fold, threads)
+    return PARTS[part](model, layer, tower, sides, fold, threads, device)
 
 
 def count_directions(model: Model, part: str, *, tower: str, sides: Sequence[str]) -> int:
@@ -75,19 +85,19 @@ def count_directions(model: Model, part: str, *, tower: str, sides: Sequence[str
 
 
 def _value_output(
-    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int
+    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: cuda.Device
 ) -> PartDirections:
     left, right = vo_factors(model, layers=[layer], fold=fold, tower=tower)
-    u, sigma, vh = svd_factored(left[0], right[0], threads=threads)
+    u, sigma, vh = svd_factored(left[0], right[0], threads=threads, device=device)
     by_side = {"write": vh, "read": u.transpose(0, 2, 1)}
     return _of_heads({side: by_side[side] for side in sides}, sigma)
 
 
 def _query_key(
-    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int
+    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: cuda.Device
 ) -> PartDirections:
     left, right = qk_factors(model, layers=[layer], fold=fold, tower=tower)
-    u, sigma, vh = svd_factored(left[0], right[0], threads=threads)
+    u, sigma, vh = svd_factored(left[0], right[0], threads=threads, device=device)
     return _of_heads({"query": u.transpose(0, 2, 1), "key": vh}, sigma)
 
 
@@ -99,14 +109,16 @@ def _of_heads(by_side: dict[str, NDArray[np.float64]], sigma: NDArray[np.float64
     return PartDirections(head, index, names, sigma[head, index], vectors.reshape(len(head), -1))
 
 
-def _mlp_svd(model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int) -> PartDirections:
+def _mlp_svd(
+    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: cuda.Device
+) -> PartDirections:
     output = _mlp_output(model, layer, tower, fold)
-    _, sigma, vh = randomized_svd(output, rank=min(_MLP_RANK, *output.shape), threads=threads)
+    _, sigma, vh = randomized_svd(output, rank=min(_MLP_RANK, *output.shape), threads=threads, device=device)
     return _of_the_layer(sigma, vh)
 
 
 def _mlp_neuron(
-    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int
+    model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: cuda.Device
 ) -> PartDirections:
     output = _mlp_output(model, layer, tower, fold)
     return _of_the_layer(np.linalg.norm(output, axis=1), normalise(output))
@@ -123,5 +135,5 @@ def _of_the_layer(sigma: NDArray[np.float64], vectors: NDArray[np.float64]) -> P
     return PartDirections(np.full(rows, NO_HEAD), np.arange(rows), side, sigma, vectors)
 
 
-_Reader = Callable[["Model", int, str, Sequence[str], bool, int], PartDirections]
+_Reader = Callable[["Model", int, str, Sequence[str], bool, int, cuda.Device], PartDirections]
 PARTS: dict[str, _Reader] = {"vo": _value_output, "qk": _query_key, "mlp_svd": _mlp_svd, "mlp_neuron": _mlp_neuron}

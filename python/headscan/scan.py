@@ -94,8 +94,10 @@ def scan(
     poles : {"both", "+", "-"}
         Which poles of each direction to explain. Signs follow `svd_factored`: the largest-magnitude entry of
         the left singular vector is positive.
-    k, coherence, threads, device
+    k, coherence, threads
         As in `comp`.
+    device : str or sequence of str, optional
+        As in `comp`: where directions are decomposed and explained.
     fold : bool, default True
         Fold the layer norm and centre, as in `vo_factors`.
     significance : int, default 1000
@@ -142,7 +144,7 @@ def scan(
     in_a_layer = sum(count_directions(model, part, tower=tower, sides=info.sides) for part in info.parts)
     total = len(chosen) * in_a_layer * len(info.poles)
     with progress_bar("explaining directions", total=total, unit="directions", show=progress) as advance:
-        for batch in _batches(_layer_directions(model, info, threads=threads)):
+        for batch in _batches(_layer_directions(model, info, threads=threads, device=device)):
             explained.append(
                 explain_directions(
                     batch.vectors,
@@ -157,12 +159,18 @@ def scan(
             labels.append(_without_vectors(batch))
             advance(len(batch))
     columns = {"tower": tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
-    columns |= _significance(columns, dictionary, joint=joint, info=info, threads=threads)
+    columns |= _significance(columns, dictionary, joint=joint, info=info, threads=threads, device=device)
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
 
 
 def _significance(
-    columns: dict[str, Any], dictionary: Dictionary, *, joint: JointMap, info: ScanInfo, threads: int
+    columns: dict[str, Any],
+    dictionary: Dictionary,
+    *,
+    joint: JointMap,
+    info: ScanInfo,
+    threads: int,
+    device: cuda.Device,
 ) -> dict[str, NDArray[np.float64]]:
     """Return p-values and q-values of both fidelities, as columns."""
     if not info.significance:
@@ -175,19 +183,27 @@ def _significance(
         count=info.significance,
         centred=info.folded,
         threads=threads,
+        device=device,
     )
     p = p_values(columns["fidelity"], null.fidelity)
     joint_p = p_values(columns["joint_fidelity"], null.joint_fidelity)
     return {"p_value": p, "q_value": q_values(p), "joint_p_value": joint_p, "joint_q_value": q_values(joint_p)}
 
 
-def _layer_directions(model: Model, info: ScanInfo, *, threads: int) -> Iterator[_Directions]:
+def _layer_directions(model: Model, info: ScanInfo, *, threads: int, device: cuda.Device) -> Iterator[_Directions]:
     """Yield each layer's directions, a part at a time, ordered by head, index, side and pole."""
     signs = np.array([1.0 if pole == "+" else -1.0 for pole in info.poles])
     poles = np.array(info.poles, dtype=object)
     for layer, part in itertools.product(info.layers, info.parts):
         found = part_directions(
-            model, part, layer=layer, tower=info.tower, sides=info.sides, fold=info.folded, threads=threads
+            model,
+            part,
+            layer=layer,
+            tower=info.tower,
+            sides=info.sides,
+            fold=info.folded,
+            threads=threads,
+            device=device,
         )
         rows = len(found.sigma) * len(poles)
         yield _Directions(

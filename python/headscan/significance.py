@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan import _files
+from headscan import _files, cuda
 from headscan.errors import HeadscanError
 from headscan.explain import check_code_options, explain_directions, whole_number
 from headscan.joint import normalise
@@ -51,6 +51,7 @@ def null_fidelity(
     centred: bool = True,
     seed: int = 0,
     threads: int = 0,
+    device: cuda.Device = None,
     cache: bool = True,
 ) -> NullFidelity:
     """Explain random directions of the residual stream and keep their fidelities.
@@ -60,7 +61,7 @@ def null_fidelity(
 
     Parameters
     ----------
-    dictionary, joint, k, coherence, threads
+    dictionary, joint, k, coherence, threads, device
         As in `explain_directions`.
     count : int, default 1000
         Directions. No p-value gets below ``1 / (count + 1)``.
@@ -95,7 +96,13 @@ def null_fidelity(
             if centred:
                 drawn -= drawn.mean(axis=1, keepdims=True)
             said = explain_directions(
-                normalise(drawn), dictionary, joint=joint, k=k, coherence=coherence, threads=threads
+                normalise(drawn),
+                dictionary,
+                joint=joint,
+                k=k,
+                coherence=coherence,
+                threads=threads,
+                device=device,
             )
             parts.append(np.stack([said.fidelity, said.joint_fidelity]))
         found = np.sort(np.concatenate(parts, axis=1), axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -110,6 +110,7 @@ def randomized_svd(
     method: Literal["power", "krylov"] = "power",
     block: int | None = None,
     threads: int = 0,
+    device: cuda.Device = None,
 ) -> RandomizedSVD[Any]:
     """Leading singular triplets of matrices that are dense, factored or sums of products.
 
@@ -123,7 +124,8 @@ def randomized_svd(
     Parameters
     ----------
     a : array, shape (b, m, n) or (m, n); or a pair of arrays; or a list of pairs; float32 or float64
-        NumPy arrays or torch CPU tensors. A tuple ``(left, right)`` of shapes (b, m, r) and (b, r, n), or
+        NumPy arrays or torch tensors. CUDA tensors are decomposed where they live, all in float64; NaN or infinity
+        then makes all results of its matrix NaN. A tuple ``(left, right)`` of shapes (b, m, r) and (b, r, n), or
         (m, r) and (r, n), stands for ``left @ right``; a list of such pairs for the sum of their products.
         Neither is ever formed.
     rank : int
@@ -143,6 +145,9 @@ def randomized_svd(
         64 takes about half of those of the default.
     threads : int
         Worker threads; 0 takes all that the process may use.
+    device : str or sequence of str, optional
+        As in `comp`; of several the first takes all. On CUDA at most 256 directions are kept, and the results are
+        those of the CPU to rounding.
 
     Returns
     -------
@@ -160,6 +165,8 @@ def randomized_svd(
         If shapes do not fit, an option is out of range or ``a`` holds NaN or infinity.
     TypeError
         If dtypes are not all float32 or all float64.
+    HeadscanError
+        If a device is asked for that is not there, or more is asked of it than it can do.
     """
     if method not in ("power", "krylov"):
         raise ValueError(f"method must be 'power' or 'krylov', got {method!r}")
@@ -170,12 +177,18 @@ def randomized_svd(
     _whole("seed", seed, 0, 2**64)
     krylov = (method == "krylov", int(block or 0))
     options = (int(rank), int(oversample), int(iterations), *krylov, int(seed), threads)
+    placed = _placed(a, device)
+    if placed:
+        from headscan._torch_svd import on_cuda
+
+        return on_cuda(a, placed, *options[:-1])
     if isinstance(a, (tuple, list)):
-        left, right, single = _sum_of_products(a)
-        example = a[0] if isinstance(a, tuple) else a[0][0]
+        lefts, rights, single = side_by_side(a, as_floating)
+        left, right = (_joined(side, axis) for side, axis in ((lefts, 2), (rights, 1)))
+        example = first_of(a)
         results = _core.randomized_svd_factored(left, right, *options)
     else:
-        array, single = _batched(as_floating(a, "a"), "a")
+        array, single = batched(as_floating(a, "a"), "a")
         example = a
         results = _core.randomized_svd(np.ascontiguousarray(array), *options)
     return RandomizedSVD(*(like(result[0, ...] if single else result, example) for result in results))
@@ -188,20 +201,36 @@ def _whole(name: str, value: object, least: int, end: int) -> None:
         raise ValueError(f"{name} must be from {least} to {end - 1}, got {value}")
 
 
-def _batched(array: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[Any], bool]:
+def first_of(a: Any) -> Any:
+    """Return the array that says of which kind the results are."""
+    while isinstance(a, (tuple, list)):
+        a = a[0]
+    return a
+
+
+def _placed(a: Any, device: cuda.Device) -> cuda.Placed | None:
+    pairs = [a] if isinstance(a, tuple) else a if isinstance(a, list) else [(a,)]
+    arrays = [array for pair in pairs if isinstance(pair, (tuple, list)) for array in pair]
+    found = {cuda.devices_for(array, device, "a") for array in arrays}
+    if len(found) > 1:
+        raise HeadscanError("all of a must live on one device")
+    return found.pop() if found else None
+
+
+def batched(array: Any, name: str) -> tuple[Any, bool]:
     """View one matrix as a batch of one, and say whether it was one."""
     if array.ndim not in (2, 3):
-        raise ValueError(f"{name} must have shape (m, n) or (b, m, n), got {array.shape}")
+        raise ValueError(f"{name} must have shape (m, n) or (b, m, n), got {tuple(array.shape)}")
     return (array[None], True) if array.ndim == 2 else (array, False)
 
 
-def _sum_of_products(a: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], bool]:
-    """Lay the factors of a sum of products side by side: one pair with the same product."""
+def side_by_side(a: Any, read: Callable[[Any, str], Any]) -> tuple[list[Any], list[Any], bool]:
+    """Return the left and the right factors of a sum of products; laid side by side they have the same product."""
     pairs = [a] if isinstance(a, tuple) else a
     if not pairs or any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in pairs):
         raise ValueError("factored input must be a pair (left, right) or a list of at least one such pair")
     factors = [
-        [_batched(as_floating(value, f"the {side} factor"), f"the {side} factor") for value in values]
+        [batched(read(value, f"the {side} factor"), f"the {side} factor") for value in values]
         for side, values in zip(("left", "right"), zip(*pairs, strict=True), strict=True)
     ]
     arrays = [[array for array, _ in side] for side in factors]
@@ -212,9 +241,11 @@ def _sum_of_products(a: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], bool]:
     outer = {(left.shape[:2], right.shape[::2]) for left, right in zip(*arrays, strict=True)}
     inner = all(left.shape[2] == right.shape[1] for left, right in zip(*arrays, strict=True))
     if len(kinds) > 1 or len(outer) > 1 or not inner:
-        shapes = ", ".join(f"{left.shape} @ {right.shape}" for left, right in pairs)
+        shapes = ", ".join(f"{tuple(left.shape)} @ {tuple(right.shape)}" for left, right in pairs)
         raise ValueError(f"expected factors (b, m, r) @ (b, r, n) with one b, m and n, got {shapes}")
-    left, right = arrays
-    if len(pairs) == 1:
-        return np.ascontiguousarray(left[0]), np.ascontiguousarray(right[0]), kinds.pop()
-    return np.concatenate(left, axis=2), np.concatenate(right, axis=1), kinds.pop()
+    lefts, rights = arrays
+    return lefts, rights, kinds.pop()
+
+
+def _joined(arrays: list[npt.NDArray[Any]], axis: int) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(arrays[0]) if len(arrays) == 1 else np.concatenate(arrays, axis=axis)

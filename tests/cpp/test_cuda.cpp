@@ -38,26 +38,38 @@ class OnDevice {
   std::size_t count_;
 };
 
-Codes encode_on_device(const std::vector<double>& x, const Dictionary& dictionary, const CompOptions& options) {
+// The dictionary in `parts` parts, all on the one device, each in so much memory (0: all of it).
+Codes encode_on_device(const std::vector<double>& x, const Dictionary& dictionary, const CompOptions& options,
+                       std::size_t parts = 1, std::size_t memory_bytes = 0, bool streamed = false) {
   const std::size_t n = x.size() / dictionary.width, k = options.k;
-  const headscan::cuda::Dictionary uploaded(dictionary.views, 0);
+  const std::size_t rows = (dictionary.views.packed.blocks() + parts - 1) / parts * headscan::kBlockAtoms;
+  std::vector<headscan::cuda::Dictionary> uploaded;
+  for (std::size_t first = 0; first < dictionary.rows; first += rows) {
+    uploaded.emplace_back(
+        dictionary.views, 0,
+        headscan::cuda::UploadOptions{first, std::min(rows, dictionary.rows - first), memory_bytes});
+    CHECK((uploaded.back().chunks() > 1) == streamed);
+  }
+  std::vector<const headscan::cuda::Dictionary*> all;
+  for (const auto& part : uploaded) all.push_back(&part);
   const OnDevice<double> queries(x), coefficients(n * k);
   const OnDevice<std::int64_t> indices(n * k), rescored(n);
   const OnDevice<std::uint8_t> certified(n);
   headscan::cuda::comp<double>(
-      {queries.data(), n, dictionary.width, dictionary.width}, uploaded,
+      {queries.data(), n, dictionary.width, dictionary.width}, all,
       {{indices.data(), n, k, k}, {coefficients.data(), n, k, k}, certified.data(), rescored.data()}, options,
       nullptr);
   return {indices.get(), coefficients.get(), certified.get(), {}};
 }
 
-void equals_the_cpu(std::vector<float> atoms, std::size_t width, std::size_t count, std::size_t k) {
+void equals_the_cpu(std::vector<float> atoms, std::size_t width, std::size_t count, std::size_t k,
+                    std::size_t parts = 1, std::size_t memory_bytes = 0, bool streamed = false) {
   const Dictionary dictionary(std::move(atoms), width, 2);
   const auto x = random_unit_rows<double>(count, width, 9);
   CompOptions options;
   options.k = k;
   const Codes expected = encode(x, dictionary.views, width, options);
-  const Codes found = encode_on_device(x, dictionary, options);
+  const Codes found = encode_on_device(x, dictionary, options, parts, memory_bytes, streamed);
   CHECK(found.indices == expected.indices);
   CHECK(found.coefficients == expected.coefficients);
   CHECK(found.certified == expected.certified);
@@ -147,6 +159,12 @@ int main() {
     for (const std::size_t rows : {64U, 65U, 127U, 129U}) equals_the_cpu(grouped_rows(rows, 40), 40, 300, 7);
     equals_the_cpu(grouped_rows(1500, 96), 96, 6, 64);
     equals_the_cpu(random_unit_rows<float>(20000, 128, 5), 128, 600, 5);
+    // 700 rows of 64 values take 16 kB for the rotation, 104 kB for codes and 179 kB in full precision.
+    equals_the_cpu(grouped_rows(700, 64), 64, 300, 5, 1, 150'000);         // rows stay in host memory
+    equals_the_cpu(grouped_rows(700, 64), 64, 300, 5, 1, 60'000, true);    // codes are streamed, 128 atoms at a time
+    equals_the_cpu(grouped_rows(700, 64), 64, 300, 5, 3);                  // three parts
+    equals_the_cpu(grouped_rows(2100, 64), 64, 300, 5, 3, 60'000, true);   // three streamed parts
+    equals_the_cpu(grouped_rows(700, 16), 16, 17000, 2, 2, 25'000, true);  // in two panels of queries
     equal_atoms_go_by_index();
     bad_input_is_told();
     for (const bool deficient : {false, true}) {

@@ -15,7 +15,7 @@ using headscan::kBlockAtoms;
 using headscan::SerialTeam;
 
 // Every bound is what its codes give, up to float32 rounding, and holds.
-void bounds_hold(const Panel& panel, const Dictionary& dictionary, std::size_t count) {
+void bounds_hold(const Panel& panel, const Uploaded& device, const Dictionary& dictionary, std::size_t count) {
   const std::size_t width = dictionary.width;
   for (std::size_t q = 0; q < count; ++q) {
     const double* query = panel.state.queries + q * width;
@@ -23,7 +23,7 @@ void bounds_hold(const Panel& panel, const Dictionary& dictionary, std::size_t c
       double best = -1e300, expected = -1e300;
       for (std::size_t i = 0; i < kBlockAtoms; ++i) {
         const std::size_t atom = block * kBlockAtoms + i;
-        expected = std::max(expected, panel.expected_bound(q, atom));
+        expected = std::max(expected, panel.expected_bound(device, q, atom));
         if (atom < dictionary.rows)
           best = std::max(best, headscan::dot(&dictionary.atoms[atom * width], query, width));
       }
@@ -44,26 +44,16 @@ void equals_the_cpu(std::vector<float> atoms, std::size_t width, std::size_t cou
   options.threads = 1;
   const Codes expected = encode(x, dictionary.views, width, options);
 
-  Panel panel(dictionary, device, count, k, coherence);
-  const SerialTeam team;
-  for (std::size_t q = 0; q < count; ++q) start_query(team, panel.state, &x[q * width], q);
+  Panel panel(dictionary, count, k, coherence);
+  panel.start(x);
   for (std::size_t round = 0; round < k; ++round) {
-    panel.bound();
-    bounds_hold(panel, dictionary, count);
-    panel.select(round);
-    for (std::size_t q = 0; q < count; ++q) take_atom(team, panel.state, dictionary.atoms.data(), q, round);
+    panel.quantise();
+    panel.bound(device);
+    bounds_hold(panel, device, dictionary, count);
+    panel.select(device, panel.state.search(round), round);
+    panel.take(round);
   }
-  for (std::size_t q = 0; q < count; ++q) {
-    std::vector<std::int64_t> indices(k);
-    std::vector<double> coefficients(k);
-    std::uint8_t certified = 0;
-    write_code(team, panel.state, q, indices.data(), coefficients.data(), &certified);
-    for (std::size_t i = 0; i < k; ++i) {
-      CHECK(indices[i] == expected.indices[q * k + i]);
-      CHECK(coefficients[i] == expected.coefficients[q * k + i]);  // bit for bit
-    }
-    CHECK(certified == 1);
-  }
+  panel.equals(expected);
 }
 
 // Most of the energy in the leading axes, so that their steps are coarser.
@@ -95,18 +85,14 @@ void ties_go_to_the_lowest_index() {
   for (int copy = 0; copy < 200; ++copy) atoms.insert(atoms.end(), atom.begin(), atom.end());
   const Dictionary dictionary(std::move(atoms), width, 1);
   const Uploaded device(dictionary);
-  Panel panel(dictionary, device, 2, 3, 0.3);
-  const SerialTeam team;
+  Panel panel(dictionary, 2, 3, 0.3);
   std::vector<double> x(2 * width, 0.0);  // the atom itself, and zero
   std::copy(atom.begin(), atom.end(), x.begin());
-  for (std::size_t q = 0; q < 2; ++q) start_query(team, panel.state, &x[q * width], q);
+  panel.start(x);
   for (std::size_t round = 0; round < 3; ++round) {
-    panel.bound();
-    panel.select(round);
-    for (std::size_t q = 0; q < 2; ++q) {
-      CHECK(panel.state.found[q] == static_cast<std::int64_t>(round));
-      take_atom(team, panel.state, dictionary.atoms.data(), q, round);
-    }
+    panel.search(device, round);
+    for (std::size_t q = 0; q < 2; ++q) CHECK(panel.state.found[q].index == static_cast<std::int64_t>(round));
+    panel.take(round);
   }
 }
 
@@ -115,13 +101,12 @@ void bad_rows_are_not_certified() {
   const Dictionary dictionary(random_unit_rows<float>(20, width, 4), width, 1);
   const Uploaded device(dictionary);
   for (const double bad : {static_cast<double>(NAN), static_cast<double>(INFINITY), 1e38}) {
-    Panel panel(dictionary, device, 1, 1, 0.3);
+    Panel panel(dictionary, 1, 1, 0.3);
     std::vector<double> x(width, 0.1);
     x[3] = bad;
-    start_query(SerialTeam(), panel.state, x.data(), 0);
-    panel.bound();
-    panel.select(0);
-    take_atom(SerialTeam(), panel.state, dictionary.atoms.data(), 0, 0);
+    panel.start(x);
+    panel.search(device, 0);
+    panel.take(0);
     std::int64_t index = 0;
     double coefficient = 1;
     std::uint8_t certified = 1;

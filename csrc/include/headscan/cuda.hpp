@@ -33,16 +33,24 @@ std::vector<DeviceInfo> devices();
 std::string toolkit_version();
 std::string targets();
 
-// A packed dictionary and its full-precision rows in a device's memory.
+struct UploadOptions {
+  std::size_t first = 0;         // the first atom, a multiple of kBlockAtoms
+  std::size_t rows = 0;          // atoms from there on; 0: all
+  std::size_t memory_bytes = 0;  // of device memory that may be taken; 0: what is free, less what a call needs
+};
+
+// A packed dictionary and its full-precision rows, or part of one, for one device. What does not fit its memory is
+// kept in pinned host memory: rows are read from there, codes streamed in chunks while others are searched.
 class Dictionary {
  public:
   // Copies it there, and waits until it is there.
-  Dictionary(const PackedDictionary& dictionary, int device);
+  Dictionary(const PackedDictionary& dictionary, int device, const UploadOptions& options = {});
   ~Dictionary();  // waits for the device, which may still be reading
   Dictionary(Dictionary&&) noexcept;
 
   int device() const;
-  std::size_t bytes() const;  // of device memory
+  std::size_t chunks() const;  // more than one: streamed
+  std::size_t bytes() const;   // of device memory, a call's two buffers for chunks counted
 
   struct Arrays;
   const Arrays& arrays() const { return *arrays_; }
@@ -50,6 +58,9 @@ class Dictionary {
  private:
   std::unique_ptr<Arrays> arrays_;
 };
+
+// Whether a whole dictionary would now go into the device's memory altogether. Throws where not even a stream would.
+bool fits(const PackedLayout& layout, int device);
 
 // Where the codes go, as CodeViews has them, and what float64 had to decide.
 struct DeviceCodes {
@@ -61,9 +72,12 @@ struct DeviceCodes {
 
 // COMP with the picks and coefficients of headscan::comp, bit for bit. A row of x with NaN, infinity or a norm of
 // 1e15 and more gets indices of -1, coefficients of 0, and is not certified. Methods other than kComp throw.
+//
+// `parts` together are the dictionary, each on a device of its own, say. x, codes and stream belong to that of the
+// first. Work on the others is ordered by events before what the stream gets next.
 template <class T>
-void comp(MatrixView<const T> x, const Dictionary& dictionary, const DeviceCodes& codes, const CompOptions& options,
-          Stream stream);
+void comp(MatrixView<const T> x, const std::vector<const Dictionary*>& parts, const DeviceCodes& codes,
+          const CompOptions& options, Stream stream);
 
 // As headscan::svd_factored, to the accuracy of T. A matrix whose factors hold NaN or infinity gets NaN everywhere.
 template <class T>
