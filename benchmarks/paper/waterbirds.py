@@ -4,10 +4,10 @@ The directions to suppress are chosen by their explanations alone, by `Edit.supp
 words for places as no more than 5 % of random directions do is scaled by STRENGTH, what matches as half of them do
 stays, and what lies between is scaled in proportion. No label and no picture is used for that; labels only measure.
 Removal shifts what a head writes of pictures in general, too. As whole heads are removed by zero and by mean
-ablation, so an edit is applied without pictures and, keeping the mean, with unlabelled ones (of the training split and
-another seed in the demo world; the first test pictures of a real data set). Whole heads are ranked by the same scores;
-the best number of them is picked *with* the labels, in their favour. Random edits scale as many directions of the same
-layers. Rule and strength were chosen by looking at pictures of other seeds (777000 and on).
+ablation, so an edit is applied without pictures and, keeping the mean, with unlabelled ones (of the training split
+and another seed in the demo world; the first test pictures of a real data set). Whole heads are ranked by the same
+scores; the best number of them is picked *with* the labels, in their favour. Random edits scale as many directions of
+the same layers. Rule and strength were chosen by looking at pictures of other seeds (777000 and on).
 
     python benchmarks/paper/waterbirds.py --images FOLDER                                   # the demo model and world
     python benchmarks/paper/waterbirds.py --model ViT-L-14 --pretrained TAG --waterbirds FOLDER   # with metadata.csv
