@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import shutil
 
@@ -178,3 +179,18 @@ def test_a_nan_past_the_sample_is_found():
     atoms[60_001, 2] = np.nan
     with pytest.raises(ValueError, match="row 60001 holds NaN"):
         hs.pack(atoms)
+
+
+def test_rows_are_taken_from_the_file_or_the_array(tmp_path):
+    atoms = unit_rows(np.random.default_rng(3), 200, 12)
+    packed = hs.pack(atoms)
+    packed.save(tmp_path / "packed")
+    wanted = np.array([199, 3, 3, 0, 64])
+    for source in (packed, hs.load_packed(tmp_path / "packed")):
+        np.testing.assert_array_equal(source.take(wanted), atoms[wanted])
+        assert source.take(wanted[:0]).shape == (0, 12)
+    mapped = hs.load_packed(tmp_path / "packed")
+    rows = tmp_path / "packed" / "atoms.npy"
+    os.truncate(rows, rows.stat().st_size - 4)
+    with pytest.raises(hs.HeadscanError, match="ends before row 199"):
+        mapped.take(wanted)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from headscan.dictionary import Dictionary
     from headscan.joint import JointMap
+    from headscan.pack import PackedAtoms
 
 __all__ = ["MAX_THREADS", "Explanations", "check_code_options", "explain_directions", "whole_number"]
 
@@ -104,7 +105,7 @@ def explain_directions(
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     images = joint.to_joint(vectors)
     codes = comp(images, dictionary.packed, k=k, coherence=coherence, method=method, threads=threads, device=device)
-    rebuilt = _reconstruct(codes.indices, codes.coefficients, atoms)
+    rebuilt = _reconstruct(codes.indices, codes.coefficients, dictionary.packed)
     return Explanations(
         indices=codes.indices,
         coefficients=codes.coefficients,
@@ -156,10 +157,10 @@ def whole_number(value: object, name: str) -> int:
 
 
 def _reconstruct(
-    indices: NDArray[np.int64], coefficients: NDArray[np.float64], atoms: NDArray[np.float32]
+    indices: NDArray[np.int64], coefficients: NDArray[np.float64], atoms: PackedAtoms
 ) -> NDArray[np.float64]:
     """Return the codes' reconstructions (n, joint_dim), gathering one atom per code at a time."""
-    rebuilt = np.zeros((len(indices), atoms.shape[1]))
+    rebuilt = np.zeros((len(indices), atoms.width))
     for place in range(indices.shape[1]):
-        rebuilt += coefficients[:, place, None] * atoms[indices[:, place]]
+        rebuilt += coefficients[:, place, None] * atoms.take(indices[:, place])
     return rebuilt

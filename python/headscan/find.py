@@ -121,7 +121,8 @@ def _by_meaning(
     if missing is not None:
         raise HeadscanError(f"the dictionary {dictionary.source} is not the scan's: it has no concept {missing!r}")
     query = normalise(class_embeddings(model, [text], templates=dictionary.templates) - dictionary.mean)[0]
-    return np.asarray(dictionary.atoms[[row[concept] for concept in concepts]] @ query, dtype=np.float64)
+    atoms = dictionary.packed.take(np.array([row[concept] for concept in concepts]))
+    return np.asarray(atoms @ query, dtype=np.float64)
 
 
 def _words(text: str) -> set[str]:

@@ -52,6 +52,23 @@ class RowFiles:
             self.offset = file.tell()
             return np.memmap(file, dtype=dtype, mode="r", offset=self.offset, shape=shape)
 
+    def read(self, rows: npt.NDArray[np.int64], width: int) -> FloatArray:
+        """Return the chosen rows, (n, width), read and not mapped: a page fault may fetch megabytes.
+
+        Raises
+        ------
+        HeadscanError
+            If a file ends before them.
+        """
+        found = np.empty((len(rows), width), dtype=np.float32)
+        for place, row in enumerate(rows.tolist()):
+            file, within = divmod(row, self.rows)
+            data = os.pread(self.descriptors[file], 4 * width, self.offset + 4 * width * within)
+            if len(data) < 4 * width:
+                raise HeadscanError(f"its file of rows ends before row {row}: build the dictionary again")
+            found[place] = np.frombuffer(data, dtype="<f4")
+        return found
+
     def __deepcopy__(self, memo: dict[int, Any]) -> RowFiles:
         return self
 
@@ -104,6 +121,12 @@ class PackedAtoms:
     def width(self) -> int:
         """Values an atom."""
         return int(self.layout["width"])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> FloatArray:
+        """Return full-precision rows (n, d) of the places (n,), from their files where there are such."""
+        chosen, places = np.unique(rows, return_inverse=True)
+        found = self.atoms[chosen] if self.row_files is None else self.row_files.read(chosen, self.width)
+        return np.asarray(found[places])
 
     @property
     def nbytes(self) -> int:
