@@ -318,7 +318,7 @@ def test_a_process_fails_with_one_line_and_no_traceback(tmp_path):
 
 def test_a_process_is_interrupted_with_one_line(tmp_path):
     work = "print('at work', flush=True) or __import__('time').sleep(100)"
-    patch = f"import headscan.text; headscan.text._evaluating = lambda module: {work}"
+    patch = f"import headscan.text; headscan.text.evaluating = lambda module: {work}"
     with start("scan", "demo", "--out", tmp_path / "out", before=patch) as process:
         assert process.stdout.readline() == "at work\n"
         process.send_signal(signal.SIGINT)
