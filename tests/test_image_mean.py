@@ -68,17 +68,22 @@ def test_estimates_are_repeatable_and_as_long_as_asked(model, method):
 def test_the_bias_is_the_image_of_nothing(model):
     final = joint_map(model).final
     expected = joint_map(replace(model, image_mean=None)).to_joint(np.zeros((1, 32)))[0]
-    np.testing.assert_allclose(estimate_image_mean(model, length=None), expected, atol=1e-12)
+    np.testing.assert_allclose(estimate_image_mean(model, "bias", length=None), expected, atol=1e-12)
     assert final.shift.any()
+
+
+def test_a_norm_without_shift_has_no_bias_to_guess_from():
+    with pytest.raises(hs.HeadscanError, match="shifts nothing"):
+        estimate_image_mean(hs.load_model("demo"), "bias")
 
 
 def test_asked_for_by_name(bundle, module):
     assert hs.load_model(f"local-dir:{bundle}").image_mean is not None
     assert hs.load_model(f"local-dir:{bundle}", image_mean="none").image_mean is None
     model = hs.load_model(module, image_mean="estimate:bias")
-    np.testing.assert_array_equal(model.image_mean, estimate_image_mean(model))
+    np.testing.assert_array_equal(model.image_mean, estimate_image_mean(model, "bias"))
     for bad in ("estimate:guess", "estimate:"):
-        with pytest.raises(hs.HeadscanError, match="is one of bias, flat, text, noise"):
+        with pytest.raises(hs.HeadscanError, match="is one of noise, flat, bias, text"):
             hs.load_model(module, image_mean=bad)
     with pytest.raises(hs.HeadscanError, match="an image mean is a file, none, folder:PATH or"):
         hs.load_model(module, image_mean="none of it")

@@ -2,8 +2,11 @@
 // becomes resident.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "headscan/comp.hpp"
 
@@ -23,7 +26,18 @@ class RowSource {
   // Starts bringing a row into cache; only a hint.
   void prefetch(std::int64_t index) const;
 
+  // Asks the system to read rows that are in files ahead of their fetches, all at once: one by one, each would wait
+  // for the disk. Only a hint.
+  void announce(const std::vector<std::int64_t>& indices) const;
+
  private:
+  struct Place {
+    int descriptor;
+    off_t offset;
+  };
+
+  Place find(std::int64_t index) const;
+
   MatrixView<const float> atoms_;
   RowFiles files_;
 };

@@ -36,6 +36,7 @@ void SearchInt8::rescore(const Panel& panel, Pool& pool, std::int64_t* best) {
     for (const Candidate& candidate : worker.candidates) atoms[next[candidate.query]++] = candidate.atom;
     worker.candidates.clear();
   }
+  rows_.announce(atoms);
   pool.run(count, [&](std::size_t query, std::size_t worker) {
     if (overflowing[query] != 0) return;
     std::vector<std::pair<double, std::int64_t>> scored;

@@ -4,15 +4,16 @@ Text and image embeddings of a CLIP model lie in different places of the joint s
 centred on its own mean (arXiv 2603.24653). A model seldom comes with its image mean. From pictures of any kind that
 the model is meant for, `image_mean_of_folder` measures it. Without pictures, `estimate_image_mean` guesses:
 
-* ``"bias"``: the image of the residual stream's zero, which is the last layer norm's shift, projected;
+* ``"noise"``: the mean embedding of pictures of noise, from single pixels to coarse patches;
 * ``"flat"``: the mean embedding of pictures of a single colour;
-* ``"text"``: the mean text embedding of 2,000 concepts spread over the packaged WordNet list;
-* ``"noise"``: the mean embedding of pictures of noise.
+* ``"bias"``: the image of the residual stream's zero, which is the last layer norm's shift, projected;
+* ``"text"``: the mean text embedding of 2,000 concepts spread over the packaged WordNet list.
 
-A guess has roughly the right direction at best, so it is subtracted at a length of 0.2 and no more: on the demo model
-every one then helped, and at the length that it has by itself every one did harm (`benchmarks/paper/image_mean.py`
-measures it). Even so most picks differ from those with the true mean. By default, therefore, nothing is subtracted
-from a model that does not bring its mean, and a folder of pictures is to be preferred to any guess.
+A guess has roughly the right direction at best, so it is subtracted at a length of 0.2 and no more: at the length
+that it has by itself every one did harm (`benchmarks/paper/image_mean.py` measures it). On the demo model `noise`
+brings a little, `flat` nothing, `text` points away from the true mean, and there is no shift for `bias`. By default,
+therefore, nothing is subtracted from a model that does not bring its mean, and a folder of pictures is to be
+preferred to any guess.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ESTIMATES", "estimate_image_mean", "image_mean_for", "image_mean_of_folder"]
 
-ESTIMATES = ("bias", "flat", "text", "noise")
+ESTIMATES = ("noise", "flat", "bias", "text")
 NONE, FOLDER, ESTIMATE = "none", "folder:", "estimate:"
 _PICTURES, _TEXTS, _BATCH = 256, 2000, 32
 
@@ -92,7 +93,7 @@ def image_mean_of_folder(
 
 
 def estimate_image_mean(
-    model: Model, method: str = "bias", *, length: float | None = 0.2, seed: int = 0
+    model: Model, method: str = "noise", *, length: float | None = 0.2, seed: int = 0
 ) -> NDArray[np.float64]:
     """Return a guess at the mean image embedding that needs no pictures; see the module's text for its worth.
 
@@ -100,8 +101,8 @@ def estimate_image_mean(
     ----------
     model : Model
         From `load_model`.
-    method : {"bias", "flat", "text", "noise"}
-        How to guess; in the order in which they helped on the demo model.
+    method : {"noise", "flat", "bias", "text"}, default "noise"
+        How to guess.
     length : float or None, default 0.2
         Length of the result; None leaves that of the guess.
     seed : int, default 0
@@ -114,7 +115,8 @@ def estimate_image_mean(
     Raises
     ------
     HeadscanError
-        If there is no such method, or the model's module embeds no images.
+        If there is no such method, the model's module embeds no images, or its last layer norm has no shift
+        (``"bias"``).
     """
     mean = _guess(model, method, seed)
     return mean if length is None else length * normalise(mean[None])[0]
@@ -124,6 +126,11 @@ def _guess(model: Model, method: str, seed: int) -> NDArray[np.float64]:
     if method == "bias":
         final = joint_map(model).final
         mean: NDArray[np.float64] = normalise((final.shift @ final.projection)[None])[0]
+        if not mean.any():
+            raise HeadscanError(
+                f"the last layer norm of {model.name} shifts nothing, so there is no mean to guess from its bias: "
+                "take another estimate, or pictures"
+            )
         return mean
     if method == "text":
         from headscan.vocabulary import read_vocabulary
