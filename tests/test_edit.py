@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 
 import headscan as hs
 from conftest import build_module
-from headscan._class_token import head_writes
+from headscan._class_token import head_writes, mean_writes
 from headscan.edit import Direction, EditInfo
+from headscan.edit.mean import average_writes
+from headscan.image_mean import synthetic_pictures
+from headscan.joint import joint_map
 from headscan.pictures import prepared
 from test_heads import VARIANTS, attention_weights, is_torch
 
@@ -118,6 +122,31 @@ def test_what_heads_write_on_average_over_pictures_is_kept(model, fold):
         edit.apply(model, pictures=pictures, compensate=False)
     with pytest.raises(hs.HeadscanError, match="no pictures"):
         edit.apply(model, pictures=[])
+    with pytest.raises(hs.HeadscanError, match="or 'estimate', not 'photos'"):
+        edit.apply(model, pictures="photos")
+
+
+def test_an_estimated_mean_is_kept(model):
+    layer = model.layers - 1
+    edit = random_edit(model, layers=(layer,))
+    (guess,) = average_writes(model, "estimate", (layer,))
+    factors = hs.vo_factors(model, layers=[layer])
+    final = joint_map(model).final
+    target = final.gain * (final.projection @ model.image_mean)
+    products = np.einsum("hdr,hrw->hdw", factors.left[0], factors.right[0])
+    expected = np.einsum("hdw,hdv,v->hw", products, products, target)
+    np.testing.assert_allclose(guess / np.linalg.norm(guess), expected / np.linalg.norm(expected), atol=1e-12)
+    noise = mean_writes(model, synthetic_pictures("noise"), (layer,))
+    np.testing.assert_allclose(np.linalg.norm(guess), np.linalg.norm(noise - noise.mean(axis=-1, keepdims=True)))
+    before, after = (each.tower.read_attention(layer) for each in (model, edit.apply(model, pictures="estimate")))
+    change = (after.output - before.output).reshape(model.heads, model.rank, -1)
+    values = [
+        np.linalg.lstsq(rows.T, write, rcond=None)[0] for rows, write in zip(factors.right[0], guess, strict=True)
+    ]
+    added = sum(value @ rows for value, rows in zip(values, change, strict=True))
+    np.testing.assert_allclose(after.output_bias - before.output_bias, -added, atol=1e-6)
+    with pytest.raises(hs.HeadscanError, match="has no image mean to estimate from"):
+        edit.apply(replace(model, image_mean=None), pictures="estimate")
 
 
 @pytest.mark.parametrize("fold", [True, False])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import headscan as hs
@@ -171,6 +173,26 @@ def test_the_command_edits_as_the_library_does(scanned, bundle, tmp_path):
     assert again.weights_hash == edit.apply(model).weights_hash
     status, out, _ = scanned("--edit", tmp_path / "edit.json", "--out", tmp_path / "same.safetensors")
     assert status == 0 and (tmp_path / "same.safetensors").is_file()
+
+
+def test_the_command_keeps_means(scanned, bundle, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    (tmp_path / "pictures").mkdir()
+    paths = [tmp_path / "pictures" / f"{place}.png" for place in range(2)]
+    for path, picture in zip(paths, pixels, strict=True):
+        Image.fromarray(picture).save(path)
+    make = ["--suppress", "snow", "--threshold", "0.2", "--graded", "--save-edit", tmp_path / "edit.json"]
+    hashes = set()
+    for given, pictures in (("estimate", "estimate"), (tmp_path / "pictures", paths)):
+        status, _, err = scanned(*make, "--keep-mean", given, "--out", tmp_path / "edited")
+        assert (status, err) == (0, "")
+        edited = hs.load_edit(tmp_path / "edit.json").apply(hs.load_model(f"local-dir:{bundle}"), pictures=pictures)
+        assert hs.load_model(f"local-dir:{tmp_path / 'edited'}").weights_hash == edited.weights_hash
+        hashes.add(edited.weights_hash)
+        shutil.rmtree(tmp_path / "edited")
+    assert len(hashes) == 2
+    status, _, err = scanned(*make, "--keep-mean", tmp_path / "none", "--out", tmp_path / "edited")
+    assert status == 2 and "none" in err and not (tmp_path / "edited").exists()
 
 
 def test_every_way_of_the_command(scanned, tmp_path):

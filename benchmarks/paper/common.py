@@ -52,6 +52,13 @@ def scan_again(model, dictionary, options, **changed):
     return hs.scan(model, dictionary, **settings)
 
 
+def said_layers(scan):
+    """The layers of which at least a tenth of the write side's explanations are better than chance."""
+    table = scan.table().query("side == 'write'")
+    share = (table["q_value"] <= 0.05).groupby(table["layer"]).mean()
+    return [int(layer) for layer in share.index[share >= 0.1]] or list(scan.info.layers)
+
+
 def last_layers(model, count):
     return list(range(max(model.layers - count, 0), model.layers))
 

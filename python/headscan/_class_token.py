@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from headscan.models import Model
 
-__all__ = ["check_class_token", "head_writes", "mean_values", "mixed_values"]
+__all__ = ["check_class_token", "head_writes", "mean_writes", "mixed_values"]
 
 
 _BATCH = 128
@@ -70,23 +70,22 @@ def head_writes(
         )
     if batch_size < 1:
         raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
-    shape = (len(chosen), model.heads, model.rank, model.width)
-    output = np.stack([model.tower.read_attention(layer).output for layer in chosen]).reshape(shape)
-    written = np.empty((len(values), *shape[:2], model.width), np.float32)
+    output = _outputs(model, chosen)
+    written = np.empty((len(values), len(chosen), model.heads, model.width), np.float32)
     for start in range(0, len(values), batch_size):
         mixed = mixed_values(model, values[start : start + batch_size], chosen).numpy()
         written[start : start + len(mixed)] = np.einsum("nlhr,lhrw->nlhw", mixed, output)
     return written
 
 
-def mean_values(
+def mean_writes(
     model: Model,
     pictures: NDArray[np.uint8] | Sequence[str | Path],
     layers: tuple[int, ...],
     *,
     batch_size: int = 128,
 ) -> NDArray[np.float64]:
-    """Return the mean over pictures, as in `prepared`, of `mixed_values`: (layers, heads, rank).
+    """Return what each head adds to the class token on average over pictures: (layers, heads, width).
 
     Raises
     ------
@@ -96,7 +95,13 @@ def mean_values(
     check_class_token(model)
     batches = prepared(model, pictures, batch_size=_BATCH)
     total = sum(mixed_values(model, pixels, layers).double().sum(dim=0).numpy() for pixels in batches)
-    return np.asarray(total / len(pictures))
+    return np.asarray(np.einsum("lhr,lhrw->lhw", total / len(pictures), _outputs(model, layers)))
+
+
+def _outputs(model: Model, layers: Sequence[int]) -> NDArray[np.float64]:
+    """Return the heads' parts of the output projections, (layers, heads, rank, width)."""
+    output = np.stack([model.tower.read_attention(layer).output for layer in layers])
+    return np.asarray(output.reshape(len(layers), model.heads, model.rank, model.width))
 
 
 def mixed_values(model: Model, pixels: torch.Tensor, layers: tuple[int, ...]) -> torch.Tensor:

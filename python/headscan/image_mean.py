@@ -18,7 +18,6 @@ preferred to any guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ from headscan.terminal import progress_bar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ESTIMATES", "estimate_image_mean", "image_mean_for", "image_mean_of_folder"]
+__all__ = ["ESTIMATES", "estimate_image_mean", "image_mean_for", "image_mean_of_folder", "synthetic_pictures"]
 
 ESTIMATES = ("noise", "flat", "bias", "text")
 NONE, FOLDER, ESTIMATE = "none", "folder:", "estimate:"
@@ -139,14 +138,16 @@ def _guess(model: Model, method: str, seed: int) -> NDArray[np.float64]:
         return np.asarray(unit(model.encode_text(texts[:: len(texts) // _TEXTS][:_TEXTS])).mean(axis=0))
     if method not in ESTIMATES:
         raise HeadscanError(f"an estimate of the image mean is one of {', '.join(ESTIMATES)}, not {method!r}")
-    batches = prepared(model, np.stack(list(_synthetic(method, seed))), batch_size=_BATCH)
+    batches = prepared(model, synthetic_pictures(method, seed), batch_size=_BATCH)
     return np.asarray(np.concatenate([embed_pixels(model, pixels) for pixels in batches]).mean(axis=0))
 
 
-def _synthetic(method: str, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield pictures of uniform noise, of grain from single pixels to coarse patches, or of a single colour."""
+def synthetic_pictures(method: str, seed: int = 0) -> NDArray[np.uint8]:
+    """Return pictures (n, 256, 256, 3) of ``"noise"``, from single pixels to coarse patches, or ``"flat"`` ones."""
     rng = np.random.default_rng(seed)
-    for number in range(_PICTURES):
+    pictures = np.empty((_PICTURES, 256, 256, 3), np.uint8)
+    for number, picture in enumerate(pictures):
         side = 1 if method == "flat" else 2 ** (number % 8 + 1)
         pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        yield np.repeat(np.repeat(pixels, 256 // side, axis=0), 256 // side, axis=1)
+        picture[:] = np.repeat(np.repeat(pixels, 256 // side, axis=0), 256 // side, axis=1)
+    return pictures

@@ -69,11 +69,13 @@ def _add_choices(edit: argparse.ArgumentParser) -> None:
     add("--score-map", metavar="MAP", default="5=0", help="multipliers of scores (default: 5=0)")
     scaled = "keep the heads' constants out of the scaling (default), or scale them too"
     add("--compensate", action=argparse.BooleanOptionalAction, default=True, help=scaled)
-    add("--keep-mean", metavar="DIR", type=folder, help="keep what the heads write on average over these pictures")
+    kept = "keep what the heads write on average over these pictures, or as estimated from the model's image mean"
+    add("--keep-mean", metavar="DIR|estimate", type=folder, help=kept)
 
 
 def _run(options: argparse.Namespace) -> None:
     from headscan.edit import load_edit
+    from headscan.edit.mean import ESTIMATE
     from headscan.errors import HeadscanError
     from headscan.models import load_model
     from headscan.pictures import found_pictures
@@ -97,7 +99,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.save_edit is not None:
         sys.stdout.write(f"edit saved in {plain(str(edit.save(options.save_edit)))}\n")
     if options.out is not None and not options.dry_run:
-        pictures = None if options.keep_mean is None else found_pictures(options.keep_mean)
+        kept = options.keep_mean
+        pictures = kept if kept is None else ESTIMATE if str(kept) == ESTIMATE else found_pictures(kept)
         edited = edit.apply(model, in_place=True, compensate=options.compensate, pictures=pictures)
         saved = edited.save(options.out)
         sys.stdout.write(f"edited model saved in {plain(str(saved))}\n")

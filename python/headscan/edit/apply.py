@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan._class_token import mean_values
+from headscan.edit.mean import average_writes
 from headscan.edit.table import Direction, Edit
 from headscan.errors import HeadscanError
 from headscan.heads import vo_factors
@@ -73,9 +73,10 @@ def apply_edit(
     compensate : bool, default True
         Keep the heads' constants, which come from value biases and the layer norm's shift, as they were. If
         False they are scaled with the rest.
-    pictures : uint8 array (n, height, width, 3) or sequence of paths, optional
+    pictures : uint8 array (n, height, width, 3), sequence of paths, or "estimate", optional
         Keep what the heads write at the class token on average over these pictures, as mean ablation does, and
         not the constants alone: what the directions say of pictures in general stays. No labels are needed.
+        ``"estimate"`` guesses the average from the model's image mean (`headscan.edit.mean`).
 
     Returns
     -------
@@ -87,7 +88,8 @@ def apply_edit(
     ------
     HeadscanError
         If the edit is for other weights, names a direction that is not there, or an output projection cannot
-        hold it (no bias to compensate in); if there are pictures, but not `compensate`, or no class token.
+        hold it (no bias to compensate in); if there are pictures, but not `compensate`, or no class token; if
+        there is no image mean to estimate from.
     """
     check_model(model)
     if pictures is not None and not compensate:
@@ -97,7 +99,7 @@ def apply_edit(
         original_hash, basis, whole = model.original_hash, dict(model.basis), model.edit.combine(edit)
     _check_fits(edit, model, original_hash=original_hash)
     written, scaled = {}, _by_layer(edit, model)
-    means = mean_values(model, pictures, tuple(scaled)) if pictures is not None and scaled else None
+    means = average_writes(model, pictures, tuple(scaled)) if pictures is not None and scaled else None
     for place, (layer, rows) in enumerate(scaled.items()):
         if layer not in basis:
             basis[layer] = _right_vectors(model, layer, fold=edit.info.folded)
@@ -197,7 +199,7 @@ def _edited_output(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a layer's output projection (heads * rank, width) and bias with some heads' directions scaled.
 
-    What each head writes for its values `mean` (heads, rank), or whatever it reads if there are none, is kept.
+    What each head writes on average, `mean` (heads, width), or whatever it reads if that is None, is kept.
     """
     weights = model.tower.read_attention(layer)
     factors = vo_factors(model, layers=[layer], fold=fold)
@@ -205,7 +207,7 @@ def _edited_output(
     for head, scale in rows.items():
         vectors = basis[head]  # (rank, width)
         mine = slice(head * model.rank, (head + 1) * model.rank)
-        constant = factors.bias[0, head] if mean is None else mean[head] @ weights.output[mine]
+        constant = factors.bias[0, head] if mean is None else mean[head]
         output[mine] += (factors.right[0, head] @ vectors.T * (scale - 1)) @ vectors
         if compensate:
             bias -= (constant @ vectors.T * (scale - 1)) @ vectors
