@@ -189,6 +189,8 @@ def test_the_command_keeps_means(scanned, bundle, tmp_path):
         edited = hs.load_edit(tmp_path / "edit.json").apply(hs.load_model(f"local-dir:{bundle}"), pictures=pictures)
         assert hs.load_model(f"local-dir:{tmp_path / 'edited'}").weights_hash == edited.weights_hash
         hashes.add(edited.weights_hash)
+        said = "as estimated from the image mean" if given == "estimate" else "over 2 pictures"
+        assert said in (tmp_path / "edited" / "README.md").read_text()
         shutil.rmtree(tmp_path / "edited")
     assert len(hashes) == 2
     status, _, err = scanned(*make, "--keep-mean", tmp_path / "none", "--out", tmp_path / "edited")

@@ -85,8 +85,8 @@ def single_concepts(model, dictionary, scan, pictures, labels, names, words, tem
             print(" | ".join(map(str, rows[-1])), flush=True)
     means = {strength: np.array(each).mean(axis=0) for strength, each in held.items()}
     counts = "; ".join(
-        f"multiplier {strength}: {both * len(names):.0f} of {len(names)} (on average {100 * after:.1f} after, the others "
-        f"lose {100 * lost:.1f})"
+        f"multiplier {strength}: {both * len(names):.0f} of {len(names)} (on average {100 * after:.1f} after, the "
+        f"others lose {100 * lost:.1f})"
         for strength, (both, after, lost) in means.items()
     )
     columns = ["removed", "multiplier", "directions", "before", "after", "the others lose, points", "both bars"]

@@ -70,9 +70,10 @@ def main():
             sparsity=options.sparsity,
             dictionary=dictionary,
         )
-        before, after = hits(model, task), hits(edit.apply(model), task)
+        before, after = hits(model, task), hits(edit.apply(model, pictures="estimate"), task)
         change, low, high = paired_interval(before, after)
-        random = [hits(edit.shuffled(model, seed=seed).apply(model), task).mean() for seed in range(options.random)]
+        shuffled = [edit.shuffled(model, seed=seed) for seed in range(options.random)]
+        random = [hits(each.apply(model, pictures="estimate"), task).mean() for each in shuffled]
         chance = np.array(random) - before.mean()
         values = list(edit.multipliers.values()) or [1.0]
         rows.append([

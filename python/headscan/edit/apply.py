@@ -44,10 +44,13 @@ class EditedModel(Model):
         `weights_hash` of the original: further edits are told in the original's directions.
     basis : mapping of int to ndarray, shape (heads, rank, width)
         The original's right singular vectors of the layers that were edited.
+    kept : tuple of str
+        What was kept out of the scaling, edit by edit: the heads' constants, their averages, or nothing.
     """
 
     edit: Edit
     original_hash: str
+    kept: tuple[str, ...]
     basis: Mapping[int, NDArray[np.float64]]
 
     def save(self, path: str | Path) -> Path:
@@ -95,8 +98,10 @@ def apply_edit(
     if pictures is not None and not compensate:
         raise HeadscanError("pictures say which mean to keep, and compensate=False keeps none: give one of them")
     original_hash, basis, whole = model.weights_hash, {}, edit
+    kept: tuple[str, ...] = ()
     if isinstance(model, EditedModel):
         original_hash, basis, whole = model.original_hash, dict(model.basis), model.edit.combine(edit)
+        kept = model.kept
     _check_fits(edit, model, original_hash=original_hash)
     written, scaled = {}, _by_layer(edit, model)
     means = average_writes(model, pictures, tuple(scaled)) if pictures is not None and scaled else None
@@ -120,7 +125,15 @@ def apply_edit(
     if in_place:
         vars(model).pop("weights_hash", None)
     parts = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
-    return EditedModel(**parts, edit=whole, original_hash=original_hash, basis=basis)
+    kept = (*kept, _kept(compensate, pictures))
+    return EditedModel(**parts, edit=whole, original_hash=original_hash, basis=basis, kept=kept)
+
+
+def _kept(compensate: bool, pictures: Any) -> str:
+    if pictures is None:
+        return "the heads' constants" if compensate else "nothing, the heads' constants are scaled too"
+    where = "as estimated from the image mean" if isinstance(pictures, str) else f"over {len(pictures)} pictures"
+    return f"what the heads write on average, {where}"
 
 
 def changes(model: Model, edit: Edit) -> pd.DataFrame:

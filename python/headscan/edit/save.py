@@ -75,6 +75,8 @@ def card(model: EditedModel, *, original: str = "") -> str:
         "",
         *(f"    {json.dumps(dict(step), ensure_ascii=False)}" for step in model.edit.info.steps),
         "",
+        f"Kept out of the scaling: {'; then '.join(model.kept)}.",
+        "",
         "| layer | head | directions | multipliers |",
         "| ---: | ---: | ---: | --- |",
     ]
