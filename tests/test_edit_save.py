@@ -94,6 +94,46 @@ def test_a_state_dict_alone(bundle, images, tmp_path, tiny_architecture):
     np.testing.assert_allclose(found, embed(edited.module, images), atol=1e-5)
 
 
+def test_the_checkpoint_that_was_edited_is_not_written_over(bundle, tmp_path, tiny_architecture):
+    file = tmp_path / "mine.safetensors"
+    shutil.copyfile(bundle / "open_clip_model.safetensors", file)
+    before, model = file.read_bytes(), hs.load_model(tiny_architecture, pretrained=str(file))
+    with pytest.raises(hs.HeadscanError, match="over the original"):
+        random_edit(model).apply(model).save(file)
+    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_bare_file_keeps_its_dtypes(bundle, tmp_path, tiny_architecture, suffix):
+    halves = {name: tensor.half() for name, tensor in load_file(bundle / "open_clip_model.safetensors").items()}
+    (save_file if suffix == ".safetensors" else torch.save)(halves, tmp_path / f"half{suffix}")
+    model = hs.load_model(tiny_architecture, pretrained=str(tmp_path / f"half{suffix}"))
+    edited = random_edit(model).apply(model)
+    file, folder = edited.save(tmp_path / "out.safetensors"), edited.save(tmp_path / "out")
+    for saved in (file, folder / "open_clip_model.safetensors"):
+        found = load_file(saved)
+        assert {name: tensor.dtype for name, tensor in found.items()} == dict.fromkeys(halves, torch.float16)
+
+
+def test_only_the_weights_that_were_loaded_are_in_the_copy(bundle, tmp_path):
+    folder = shutil.copytree(bundle, tmp_path / "both")
+    save_file({"other": torch.ones(2)}, folder / "model.safetensors")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    model = hs.load_model(f"local-dir:{folder}")
+    saved = random_edit(model).apply(model).save(tmp_path / "edited")
+    assert {path.name for path in bundle.iterdir()} | {"README.md", "edit.json"} == {p.name for p in saved.iterdir()}
+
+
+def test_a_second_edit_in_place_is_recorded(bundle, tmp_path):
+    model = hs.load_model(f"local-dir:{bundle}")
+    first = random_edit(model, layers=(0,)).apply(model)
+    second = random_edit(model, layers=(1,)).apply(first, in_place=True)
+    assert first.edit.multipliers == second.edit.multipliers and first.kept == second.kept
+    assert first.weights_hash == second.weights_hash
+    saved = hs.load_edit(first.save(tmp_path / "edited") / "edit.json")
+    assert {key.layer for key in saved.multipliers} == {0, 1}
+
+
 def test_pickled_weights_become_safetensors_of_the_same_keys(bundle, images, tmp_path):
     folder = tmp_path / "old"
     folder.mkdir()
@@ -116,23 +156,30 @@ def test_shards_stay_shards(bundle, images, tmp_path):
         save_file({name: whole[name] for name in part}, folder / f"model-{number}.safetensors", metadata={"a": "b"})
     (folder / "config.json").write_text("{}")
     changed = {name: tensor + 1 for name, tensor in whole.items()}
-    _copy_folder(folder, target, changed)
+    shards = sorted(folder.glob("*.safetensors"))
+    _copy_folder(folder, target, changed, shards)
     assert sorted(p.name for p in target.iterdir()) == ["config.json", "model-0.safetensors", "model-1.safetensors"]
     for number, part in enumerate((names[::2], names[1::2])):
         found = load_file(target / f"model-{number}.safetensors")
         assert sorted(found) == part and all(torch.equal(found[name], changed[name]) for name in part)
     with pytest.raises(hs.HeadscanError, match="no tensor zzz"):
-        _copy_folder(folder, tmp_path / "out", {**changed, "zzz": torch.ones(1)})
+        _copy_folder(folder, tmp_path / "out", {**changed, "zzz": torch.ones(1)}, shards)
 
 
 def test_what_is_there_is_not_overwritten(bundle, tmp_path):
     model = hs.load_model(f"local-dir:{bundle}")
     edited = random_edit(model).apply(model)
-    with pytest.raises(hs.HeadscanError, match="over the original"):
-        edited.save(bundle)
+    for path in (bundle, bundle / "open_clip_model.safetensors", bundle / "beside.safetensors"):
+        with pytest.raises(hs.HeadscanError, match="over the original"):
+            edited.save(path)
+    (tmp_path / "mine.md").write_text("my notes")
+    with pytest.raises(hs.HeadscanError, match=r"mine\.md exists"):
+        edited.save(tmp_path / "mine.safetensors")
+    assert (tmp_path / "mine.md").read_text() == "my notes"
+    assert edited.save(edited.save(tmp_path / "again.safetensors")).is_file()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(hs.HeadscanError, match="is not an edited model"):
+    with pytest.raises(hs.HeadscanError, match="is not of an edited model"):
         edited.save(tmp_path / "mine")
     assert edited.save(edited.save(tmp_path / "twice")).is_dir()
     with pytest.raises(hs.HeadscanError, match=r"ends in \.safetensors"):

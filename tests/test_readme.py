@@ -47,7 +47,7 @@ def test_the_first_command_prints_the_table(capsys):
     table = hs.load_scan("out").table().sort_values(["sigma", "pole"], ascending=[False, True], kind="stable")
     for row, (_, found) in zip(rows, table.head(10).iterrows(), strict=True):
         picks = sorted(((found[f"coefficient_{i}"], found[f"concept_{i}"]) for i in range(5)), reverse=True)
-        concepts = ", ".join(f"{concept} {weight:.2f}" for weight, concept in picks if weight > 0)
+        concepts = ", ".join(f"{concept} {weight:.2f}" for weight, concept in picks if weight >= 0.005)
         shown = (found["head"], found["index"], found["side"], found["pole"])
         assert row == (*map(str, shown), f"{found['sigma']:.3f}", f"{found['fidelity']:.3f}", concepts)
 

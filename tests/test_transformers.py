@@ -106,11 +106,25 @@ assert not any(name.split(".")[0] == "headscan" for name in sys.modules)
 """
 
 
-@pytest.mark.parametrize("name", ["CLIPModel", "SiglipModel"])
-def test_an_edited_folder_loads_in_plain_transformers(name, tmp_path):
+def pickle_in_shards(folder):
+    """Put a folder's weights into two of torch's own files, with an index."""
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(whole)
+    files = {name: f"pytorch_model-{number % 2 + 1:05}-of-00002.bin" for number, name in enumerate(names)}
+    for file in set(files.values()):
+        torch.save({name: whole[name] for name in names if files[name] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+@pytest.mark.parametrize(("name", "pickled"), [("CLIPModel", False), ("SiglipModel", False), ("CLIPModel", True)])
+def test_an_edited_folder_loads_in_plain_transformers(name, pickled, tmp_path):
     module = transformers_model(name).eval()
     module.save_pretrained(tmp_path / "model")
     word_tokenizer(tmp_path / "model")
+    names = load_file(tmp_path / "model/model.safetensors").keys()
+    if pickled:
+        pickle_in_shards(tmp_path / "model")
     model = hs.load_model(f"local-dir:{tmp_path / 'model'}")
     dictionary = hs.load_dictionary(["cat", "dog", "red", "boat"], model=model, cache=False)
     scan = hs.scan(model, dictionary, k=2)
@@ -129,8 +143,9 @@ def test_an_edited_folder_loads_in_plain_transformers(name, tmp_path):
     # The weights are the same bits; another process may add in another order, float32 of order 1.
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), after.numpy(), atol=1e-5)
     assert (after - before).abs().max() > 1e-3
-    names = [load_file(folder / "model.safetensors").keys() for folder in (tmp_path / "model", saved)]
-    assert names[0] == names[1]
+    assert load_file(saved / "model.safetensors").keys() == names
+    assert not list(saved.glob("*.bin*"))
+    assert hs.load_model(f"local-dir:{saved}").weights_hash == edited.weights_hash
 
 
 def test_pictures_go_through_the_folders_own_preprocessing(tmp_path):

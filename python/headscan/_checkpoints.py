@@ -37,6 +37,7 @@ class LoadedModel:
     pretrained: str | None
     weights: Weights
     make_tokenizer: Callable[[], Any]
+    checkpoint: tuple[Path, ...] = ()
     image_mean: Path | None = None
 
 
@@ -113,15 +114,17 @@ def _load_folder(folder: Path, *, name: str, device: str) -> LoadedModel:
                 "transformers model folder"
             )
         with explaining(f"the model in {folder} cannot be loaded", checkpoint=True):
-            weights = _transformers.load_folder(folder, device=device)
-        return LoadedModel(name, None, weights, lambda: _transformers.folder_tokenizer(folder, weights), mean_or_none)
+            weights, read = _transformers.load_folder(folder, device=device)
+        make_tokenizer = lambda: _transformers.folder_tokenizer(folder, weights)  # noqa: E731
+        return LoadedModel(name, None, weights, make_tokenizer, read, mean_or_none)
     files = _weight_files(folder)
     if not files:
         raise HeadscanError(f"{folder} has no weights (.safetensors, .bin or .pth)")
     identifier = f"{_LOCAL}{folder}"
     with explaining(f"the model in {folder} cannot be loaded (weights: {', '.join(files)})"):
-        weights = _open(identifier, Path(_find_checkpoint_in_dir(folder)), device=device)
-    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(identifier), mean_or_none)
+        checkpoint = Path(_find_checkpoint_in_dir(folder))
+        weights = _open(identifier, checkpoint, device=device)
+    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(identifier), (checkpoint,), mean_or_none)
 
 
 def _weight_files(folder: Path) -> list[str]:
@@ -142,11 +145,11 @@ def _load_hub(name: str, *, device: str) -> LoadedModel:
             hf_hub_download(repository, _OPEN_CLIP_CONFIG)
         except EntryNotFoundError:  # not in the repository, or offline and not in the cache
             folder = _transformers.fetch(repository)
-            weights = _transformers.load_folder(folder, device=device)
-            return LoadedModel(name, None, weights, lambda: _transformers.folder_tokenizer(folder, weights))
-        checkpoint = open_clip.pretrained.download_pretrained_from_hf(repository)
-        weights = _open(name, Path(checkpoint), device=device)
-    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(name))
+            weights, read = _transformers.load_folder(folder, device=device)
+            return LoadedModel(name, None, weights, lambda: _transformers.folder_tokenizer(folder, weights), read)
+        checkpoint = Path(open_clip.pretrained.download_pretrained_from_hf(repository))
+        weights = _open(name, checkpoint, device=device)
+    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(name), (checkpoint,))
 
 
 def _load_architecture(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModel:
@@ -183,9 +186,9 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
     quick = _needs_quick_gelu(architecture, wanted, config)
     what = f"{architecture} with {wanted} cannot be loaded" + (_offline_note() if config else "")
     with explaining(what, checkpoint=True):
-        checkpoint = open_clip.pretrained.download_pretrained(config) if config else wanted
-        weights = _open(architecture, Path(checkpoint), device=device, pretrained=wanted, force_quick_gelu=quick)
-    return LoadedModel(architecture, wanted, weights, make_tokenizer)
+        checkpoint = Path(open_clip.pretrained.download_pretrained(config) if config else wanted).absolute()
+        weights = _open(architecture, checkpoint, device=device, pretrained=wanted, force_quick_gelu=quick)
+    return LoadedModel(architecture, wanted, weights, make_tokenizer, (checkpoint,))
 
 
 def _open(identifier: str, checkpoint: Path, *, device: str, **options: Any) -> Weights:

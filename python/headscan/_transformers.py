@@ -40,8 +40,10 @@ def fetch(repository: str) -> Path:
     return folder
 
 
-def load_folder(folder: Path, *, device: str) -> Weights:
-    """Return the weights of a folder with config.json, left in its files where these hold them as the model does.
+def load_folder(folder: Path, *, device: str) -> tuple[Weights, tuple[Path, ...]]:
+    """Return the weights of a folder with config.json, and the files that hold them.
+
+    They are left in the files where these hold them as the model does.
 
     Raises
     ------
@@ -58,10 +60,11 @@ def load_folder(folder: Path, *, device: str) -> Weights:
     config = library.AutoConfig.from_pretrained(folder)
     with empty_parameters():
         skeleton = model_class(config).eval()
-    files = open_tensors(_weight_files(folder))
+    paths = _weight_files(folder)
+    files = open_tensors(paths)
     shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     if files is not None and shapes.items() <= files.shapes.items():
-        return Weights(skeleton, files, device=device)
+        return Weights(skeleton, files, device=device), paths
     module, loading = model_class.from_pretrained(folder, dtype="float32", output_loading_info=True)
     lacking = sorted(loading["missing_keys"])
     if lacking:  # transformers would go on with random numbers
@@ -71,17 +74,17 @@ def load_folder(folder: Path, *, device: str) -> Weights:
         )
     for name, tensor in module.state_dict().items():
         check_finite(name, tensor)
-    return Weights(module.eval().to(device))
+    return Weights(module.eval().to(device)), paths
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_files(folder: Path) -> tuple[Path, ...]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return [folder / name]
+            return (folder / name,)
         index = folder / f"{name}.index.json"
         if index.is_file():
             shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [folder / Path(shard).name for shard in sorted(set(shards))]
+            return tuple(folder / Path(shard).name for shard in sorted(set(shards)))
     raise HeadscanError(f"{folder} has no weights (model.safetensors or pytorch_model.bin)")
 
 

@@ -54,6 +54,8 @@ class Model:
         Arithmetic of the text tower's forward pass.
     make_tokenizer : callable
         Makes `tokenizer` when it is first used.
+    checkpoint : tuple of Path
+        The files that hold its weights; none of a model in memory.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Model:
     image_mean: NDArray[np.float64] | None
     dtype: str
     make_tokenizer: Callable[[], Any]
+    checkpoint: tuple[Path, ...] = ()
 
     @property
     def module(self) -> Any:
@@ -210,6 +213,7 @@ def load_model(
         image_mean=None if mean is None else _read_image_mean(mean, joint_dim=tower.joint_dim),
         dtype=dtype,
         make_tokenizer=loaded.make_tokenizer if tokenizer is None else lambda: tokenizer,
+        checkpoint=loaded.checkpoint,
     )
     if requested:
         from headscan.image_mean import image_mean_for

@@ -119,13 +119,16 @@ def apply_edit(
         ),
         name=model.name,
         pretrained=model.pretrained,
+        checkpoint=model.checkpoint,
     )
     for layer, (output, bias) in written.items():
         fresh.tower.write_attention_output(layer, output, bias)
+    kept = (*kept, _kept(compensate, pictures))
     if in_place:
         vars(model).pop("weights_hash", None)
+        if isinstance(model, EditedModel):  # it holds this edit, too, from now on
+            vars(model).update(edit=whole, basis=basis, kept=kept)
     parts = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
-    kept = (*kept, _kept(compensate, pictures))
     return EditedModel(**parts, edit=whole, original_hash=original_hash, basis=basis, kept=kept)
 
 

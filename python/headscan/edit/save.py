@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import torch
 
     from headscan.edit.apply import EditedModel
+    from headscan.models import Model
 
-__all__ = ["EDIT_FILE", "card", "save_edited"]
+__all__ = ["EDIT_FILE", "card", "check_target", "save_edited"]
 
 EDIT_FILE = "edit.json"
-_CONFIG, _WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_CONFIG, _WEIGHTS, _HF_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors", "model.safetensors"
 _NOT_WEIGHTS = ("image_mean.safetensors",)
 _COPIED = (".json", ".txt", ".md", ".model", ".jinja", "")  # configuration, tokenizers, cards and licences
 _ROWS_IN_CARD = 40
@@ -32,27 +33,28 @@ def save_edited(model: EditedModel, path: str | Path) -> Path:
 
     A path that ends in ``.safetensors`` gets the state dict alone, with the card and the edit beside it. Any other
     path becomes a folder: of the demo, a ``local-dir:``, an ``hf-hub:`` or a transformers model with the files of
-    its own folder; of an open_clip architecture an open_clip ``local-dir``. Values are rounded to the dtype that
-    the original's file has. An image mean beside the weights is copied: it is the original's.
+    its own folder, but of its weights those alone that were loaded; of an open_clip architecture an open_clip
+    ``local-dir``. Values are rounded to the dtype that the original's file has; weights that were pickled, or that
+    open_clip converted from another layout, become safetensors. An image mean beside the weights is copied: it is the
+    original's.
 
     Raises
     ------
     HeadscanError
-        If the path is taken by something else, cannot be written, or the model is one in memory without a
-        configuration and the path is a folder.
+        If the path is taken by something else or part of the original, cannot be written, or the model is one in
+        memory without a configuration and the path is a folder.
     """
-    target = _files.expanded(path).absolute()
+    target = check_target(model, path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     try:
         if target.suffix == ".safetensors":
-            return _save_file(model, state, target)
+            return _save_file(model, _as_in_checkpoint(model, state), target)
         source = _source_folder(model)
-        _check_target(target, source)
         with _files.folder_aside(target) as aside:
             if source is not None:
-                _copy_folder(source, aside, state)
+                _copy_folder(source, aside, state, model.checkpoint)
             else:
-                _new_folder(model, aside, state)
+                _new_folder(model, aside, _as_in_checkpoint(model, state))
             (aside / "README.md").write_text(card(model, original=_card_of(source)), encoding="utf-8")
             model.edit.save(aside / EDIT_FILE)
     except OSError as error:
@@ -101,7 +103,7 @@ def _card_of(source: Path | None) -> str:
     return "" if path is None or not path.is_file() else path.read_text(encoding="utf-8", errors="replace")
 
 
-def _source_folder(model: EditedModel) -> Path | None:
+def _source_folder(model: Model) -> Path | None:
     """Return the folder that the original was loaded from, where it was one."""
     if model.name == DEMO:
         return packaged_folder(DEMO)
@@ -117,53 +119,69 @@ def _source_folder(model: EditedModel) -> Path | None:
     return None
 
 
-def _check_target(target: Path, source: Path | None) -> None:
-    if source is not None and target.resolve() == source.resolve():
-        raise HeadscanError(f"will not write over the original in {target}: choose another folder")
-    taken = target.exists() and not (
-        target.is_dir() and (not any(target.iterdir()) or (target / EDIT_FILE).is_file())
-    )
-    if taken:
-        raise HeadscanError(f"{target} exists and is not an edited model: choose another folder")
+def check_target(model: Model, path: str | Path) -> Path:
+    """Return where an edited model may be saved, absolute, before anything is done for it.
+
+    Raises
+    ------
+    HeadscanError
+        If the original is there, or something that is not an edited model, or it cannot be written.
+    """
+    target, source = _files.expanded(path).absolute(), _source_folder(model)
+    single = target.suffix == ".safetensors"
+    own = {path.resolve() for path in model.checkpoint} | (set() if source is None else {source.resolve()})
+    if target.resolve() in own or (single and target.parent.resolve() in own):
+        raise HeadscanError(
+            f"will not write over the original, or into its folder, with {target}: choose another path"
+        )
+    if single:
+        beside = [target.with_suffix(suffix) for suffix in (".safetensors", ".edit.json", ".md")]
+        taken = next((path for path in beside if path.exists() and not beside[1].is_file()), None)
+    else:
+        empty = target.is_dir() and (not any(target.iterdir()) or (target / EDIT_FILE).is_file())
+        taken = target if target.exists() and not empty else None
+    if taken is not None:
+        raise HeadscanError(f"{taken} exists and is not of an edited model: choose another path")
     _files.check_writable(target.parent)
+    return target
 
 
-def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy a model's folder, its weights replaced by `state` under the keys and in the dtypes of its files."""
+def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor], checkpoint: Sequence[Path]) -> None:
+    """Copy a model's folder with `state` for its weights, under the keys and in the dtypes of its files."""
+    pickled = any(path.suffix != ".safetensors" for path in checkpoint)
     for path in sorted(source.iterdir()):
-        if path.is_file() and (path.name in _NOT_WEIGHTS or path.suffix in _COPIED):
+        stale = path.name.endswith(".bin.index.json") or (pickled and path.name.endswith(".index.json"))
+        if path.is_file() and (path.name in _NOT_WEIGHTS or path.suffix in _COPIED) and not stale:
             shutil.copyfile(path, aside / path.name)
-    shards = [path for path in sorted(source.glob("*.safetensors")) if path.name not in _NOT_WEIGHTS]
-    if not shards:
-        _write(_in_dtypes_of(_unpickled(source), state), aside / _WEIGHTS, {})
-        return
-    missing = set(state)
-    for shard in shards:
-        tensors, header = _read(shard)
-        missing -= set(tensors)
-        _write(_in_dtypes_of(tensors, state), aside / shard.name, header)
+    read = {path.name: _read(path) for path in checkpoint}
+    if pickled:
+        together = {name: tensor for tensors, _ in read.values() for name, tensor in tensors.items()}
+        read = {_WEIGHTS if (source / _CONFIG).is_file() else _HF_WEIGHTS: (together, {"format": "pt"})}
+    missing = set(state).difference(*(tensors for tensors, _ in read.values()))
     if missing:
         raise HeadscanError(f"the weights in {source} have no tensor {min(missing)}: they are of another layout")
+    for name, (tensors, header) in read.items():
+        _write(_in_dtypes_of(tensors, state), aside / name, header)
+
+
+def _as_in_checkpoint(model: EditedModel, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Return the tensors with the keys and dtypes of the original's file, if it holds them as the model does."""
+    original = {name: tensor for path in model.checkpoint for name, tensor in _read(path)[0].items()}
+    return _in_dtypes_of(original, state) if state.keys() <= original.keys() else state
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of one file; torch's own are read with ``weights_only``."""
+    import torch
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-def _unpickled(source: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a folder that has no safetensors file, read with torch's ``weights_only`` loader."""
-    import torch
-
-    for path in sorted(source.iterdir()):
-        if path.suffix in (".bin", ".pth", ".pt"):
-            with explaining(f"{path} cannot be read", checkpoint=True):
-                content: Any = torch.load(path, map_location="cpu", weights_only=True)
-                content = content.get("state_dict", content)
-                return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    raise HeadscanError(f"{source} holds no weights any more (.safetensors, .bin or .pth)")
+    with explaining(f"{path}, which the model came from, cannot be read any more", checkpoint=True):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = content.get("state_dict", content)
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}, {}
 
 
 def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
