@@ -185,7 +185,7 @@ def refused(result, says):
         (["--sides", "left"], "argument --sides: expected write, read or write,read, got 'left'"),
         (["--poles", "x"], "argument --poles: invalid choice"),
         (["--template", "a photo"], "a template needs {} once"),
-        (["--dictionary", "no-such-list"], "there is no dictionary 'no-such-list'"),
+        (["--dictionary", "no-such-list"], "there is no list or dictionary 'no-such-list'"),
         (["--image-mean", "no-such.npy"], "there is no image mean file no-such.npy"),
         (["--device", "warp"], "device 'warp' cannot be used"),
         (["--device", "meta"], "device 'meta' cannot be used: it holds no weights"),

@@ -88,7 +88,7 @@ def test_other_sources_refused(tmp_path, model):
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"cat\ndog\n" * 50)[:-9])
     (tmp_path / "plain.txt.gz").write_bytes(b"cat\ndog\n")
     cases = [
-        ("no-such-list", "there is no dictionary 'no-such-list': .* packaged demo, wordnet"),
+        ("no-such-list", "there is no list or dictionary 'no-such-list': .* packaged demo, wordnet"),
         (tmp_path / "cut.txt.gz", "not a whole gzip file"),
         (tmp_path / "plain.txt.gz", "not a whole gzip file"),
         (tmp_path, "holds no manifest.json"),

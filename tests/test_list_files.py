@@ -39,7 +39,7 @@ def test_a_column_of_a_table(tmp_path, name):
         table.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
     found = read_vocabulary(path, column="word")
     assert (found.texts, found.repeated, found.source) == (("red, green", "dog"), 1, name)
-    for column, says in ((None, "name one of them, which is not said"), ("words", "not 'words'")):
+    for column, says in ((None, r"name one of them \(column, --column\)$"), ("words", "not 'words'")):
         with pytest.raises(hs.HeadscanError, match=f"has the columns count, word; .*{says}"):
             read_vocabulary(path, column=column)
 

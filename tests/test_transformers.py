@@ -196,7 +196,7 @@ def test_folders_refused(tmp_path):
     cut.write_bytes(cut.read_bytes()[:-100])
     (tmp_path / "empty").mkdir()
     for name, says in {
-        "lacking": r"is not known: there is no tensor visual_projection\.weight, nor 0 others",
+        "lacking": r"is not known: there is no tensor visual_projection\.weight \(1 of the",
         "weightless": r"has no weights \(model.safetensors or pytorch_model.bin\)",
         "other": "of type 'bert': supported are clip, siglip, siglip2, metaclip_2",
         "cut": "cannot be loaded",

@@ -212,8 +212,8 @@ def _open(identifier: str, checkpoint: Path, *, device: str, **options: Any) -> 
         if not lacking:
             raise
         raise HeadscanError(
-            f"the layout of {checkpoint} is not known: it has no tensor {lacking[0]}, nor {len(lacking) - 1} others "
-            f"of the {len(shapes)} that {identifier} has ({one_line(str(error), longest=200)})"
+            f"the layout of {checkpoint} is not known: it has no tensor {lacking[0]} ({len(lacking)} of the "
+            f"{len(shapes)} that {identifier} has are missing; {one_line(str(error), longest=200)})"
         ) from error
     for name, tensor in module.state_dict().items():
         _tensor_files.check_finite(name, tensor)

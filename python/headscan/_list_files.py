@@ -95,8 +95,10 @@ def _place(names: list[str], column: str | None, path: Path) -> int:
     if column is None and len(names) == 1:
         return 0
     if column not in names:
-        said = "which is not said" if column is None else f"not {column!r}"
-        raise HeadscanError(f"{path} has the columns {', '.join(names[:20]) or '(none)'}; name one of them, {said}")
+        said = "" if column is None else f", not {column!r}"
+        raise HeadscanError(
+            f"{path} has the columns {', '.join(names[:20]) or '(none)'}: name one of them (column, --column){said}"
+        )
     return names.index(column)
 
 

@@ -69,8 +69,8 @@ def load_folder(folder: Path, *, device: str) -> tuple[Weights, tuple[Path, ...]
     lacking = sorted(loading["missing_keys"])
     if lacking:  # transformers would go on with random numbers
         raise HeadscanError(
-            f"the layout of the weights in {folder} is not known: there is no tensor {lacking[0]}, nor "
-            f"{len(lacking) - 1} others of the {len(shapes)} that {MODEL_TYPES[kind]} has"
+            f"the layout of the weights in {folder} is not known: there is no tensor {lacking[0]} "
+            f"({len(lacking)} of the {len(shapes)} that {MODEL_TYPES[kind]} has are missing)"
         )
     for name, tensor in module.state_dict().items():
         check_finite(name, tensor)

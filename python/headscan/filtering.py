@@ -73,7 +73,7 @@ def filter_dictionary(
     if similar is not None:
         apply(_distinct(dictionary, keep, similar, threads), f"cosine {similar:g} or more with an earlier one")
     if len(history) == len(dictionary.history):
-        raise HeadscanError("nothing to filter by: give drop, drop_texts, counts, scripts or similar")
+        raise HeadscanError("nothing to filter by: give texts or patterns to drop, counts, scripts or a similarity")
     chosen = np.flatnonzero(keep)
     if len(chosen) < 2:
         raise HeadscanError(f"the filter leaves {len(chosen)} of {len(dictionary):,} concepts: two are needed")

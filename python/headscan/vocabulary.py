@@ -66,7 +66,7 @@ def read_vocabulary(source: str | Path | Iterable[str], *, column: str | None = 
         name = path.name
     if not path.exists():
         raise HeadscanError(
-            f"there is no dictionary {given!r}: it is neither a file, a saved folder nor one of the packaged "
+            f"there is no list or dictionary {given!r}: it is neither a file, a saved folder nor one of the packaged "
             f"{', '.join(PACKAGED)}"
         )
     lines = read_conceptnet(path) if given.startswith(CONCEPTNET) else read_words(path, column=column)
