@@ -90,6 +90,7 @@ def test_bad_input(model, saved_model, dictionary, tmp_path, photo):
             hs.explain(source, dictionary, **given)
 
     refused("takes one of image, text and vector, got none")
+    refused("text to explain is empty", text=" ")
     refused("takes one of image, text and vector, got image and text", image=photo, text="x")
     refused("there is no picture", image=tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")

@@ -40,7 +40,7 @@ def test_a_column_of_a_table(tmp_path, name):
     found = read_vocabulary(path, column="word")
     assert (found.texts, found.repeated, found.source) == (("red, green", "dog"), 1, name)
     for column, says in ((None, r"name one of them \(column, --column\)$"), ("words", "not 'words'")):
-        with pytest.raises(hs.HeadscanError, match=f"has the columns count, word; .*{says}"):
+        with pytest.raises(hs.HeadscanError, match=f"has the columns count, word: .*{says}"):
             read_vocabulary(path, column=column)
 
 

@@ -130,6 +130,8 @@ def explain(
         written = contributions(model, _tensor(model, image), threads=threads)
         embedding, mean = written.embedding, model.image_mean
     elif kind == "text":
+        if not str(text).strip():
+            raise HeadscanError("the text to explain is empty")
         embedding, mean = model.encode_text([str(text)])[0].astype(np.float64), dictionary.mean
     else:
         embedding, mean = _vector(vector, joint_dim=model.joint_dim), model.image_mean

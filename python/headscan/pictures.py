@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,12 @@ def read_picture(path: str | Path) -> Image:
     Raises
     ------
     HeadscanError
-        If it cannot be read, or is larger than pillow takes for safe.
+        If it is no path, cannot be read, or is larger than pillow takes for safe.
     """
     from PIL import Image
 
+    if not isinstance(path, (str, Path)):
+        raise HeadscanError(f"a picture is read from a path, not {type(path).__qualname__}")
     place = _files.expanded(path)
     if not place.exists():
         raise HeadscanError(f"there is no picture {place}")
@@ -135,7 +137,7 @@ def _transformers_preprocessing(model: Model) -> Callable[[Image], torch.Tensor]
 
 
 def prepared(
-    model: Model, images: NDArray[np.uint8] | Sequence[str | Path], *, batch_size: int
+    model: Model, images: NDArray[np.uint8] | torch.Tensor | Sequence[str | Path], *, batch_size: int
 ) -> Iterator[torch.Tensor]:
     """Give pictures, (n, height, width, 3) or paths, as a model expects them: batches (b, 3, height, width).
 
@@ -147,20 +149,35 @@ def prepared(
     import torch
     from PIL.Image import fromarray as picture_of
 
+    if batch_size < 1:
+        raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
+    read: Callable[[Any], Image] = read_picture
+    if isinstance(images, (np.ndarray, torch.Tensor)):
+        if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[3] != 3:
+            raise HeadscanError(
+                f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
+            )
+        images, read = images if isinstance(images, np.ndarray) else images.cpu().numpy(), picture_of
+    elif isinstance(images, str) or not isinstance(images, Sized):
+        raise HeadscanError(
+            f"pictures are an array or a list of paths, not {images!r:.80}: those of a folder are listed by "
+            "headscan.pictures.found_pictures(folder), those of an iterator by list()"
+        )
     if len(images) == 0:
         raise HeadscanError("there are no pictures to embed")
-    read: Callable[[Any], Image] = picture_of if isinstance(images, np.ndarray) else read_picture
-    if isinstance(images, np.ndarray) and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3):
-        raise HeadscanError(
-            f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
-        )
     prepare = preprocessing(model)
     for start in range(0, len(images), batch_size):
         yield torch.stack([prepare(read(image)) for image in images[start : start + batch_size]])
 
 
 def embed_pixels(model: Model, pixels: torch.Tensor) -> NDArray[np.float64]:
-    """Return unit embeddings (n, joint_dim) of prepared pictures (n, 3, height, width); dropout is off meanwhile."""
+    """Return unit embeddings (n, joint_dim) of prepared pictures (n, 3, height, width); dropout is off meanwhile.
+
+    Raises
+    ------
+    HeadscanError
+        If the model embeds one as NaN or infinity.
+    """
     import torch
 
     module: Any = model.module
@@ -171,4 +188,6 @@ def embed_pixels(model: Model, pixels: torch.Tensor) -> NDArray[np.float64]:
             embedded = module.get_image_features(pixel_values=batch).pooler_output
         else:
             embedded = module.encode_image(batch)
+    if not embedded.isfinite().all():
+        raise HeadscanError("the model embeds pictures as NaN or infinity: check its weights, or load it in float32")
     return normalise(embedded.double().cpu().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,16 +39,20 @@ def without_heads(model: Model, heads: Sequence[tuple[int, int]], *, pictures: A
     Raises
     ------
     HeadscanError
-        If a head does not exist, or the tower is not open_clip's own.
+        If a head does not exist, the tower is not open_clip's own, or `pictures` are none.
     """
     import torch
 
     check_model(model)
+    try:
+        heads = [(operator.index(layer), operator.index(head)) for layer, head in heads]
+    except (TypeError, ValueError) as error:
+        raise HeadscanError(f"heads must be a list of pairs (layer, head); got {heads!r:.80}") from error
     for layer, head in heads:
         if not (0 <= layer < model.layers and 0 <= head < model.heads):
             raise HeadscanError(f"there is no head {head} in layer {layer} of {model.name}")
     module = copy.deepcopy(model.module)
-    blocks = getattr(getattr(module.visual, "transformer", None), "resblocks", None)
+    blocks = getattr(getattr(getattr(module, "visual", None), "transformer", None), "resblocks", None)
     if blocks is None:
         raise HeadscanError("heads are only removed from open_clip's own vision transformers")
     layers = sorted({layer for layer, _ in heads})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.errors import HeadscanError
+from headscan.evaluate._checks import checked, flags
 from headscan.evaluate.intervals import wilson
 
 if TYPE_CHECKING:
@@ -54,17 +55,20 @@ def group_accuracy(hits: NDArray[np.bool_], groups: Sequence[Any]) -> GroupAccur
     Raises
     ------
     HeadscanError
-        If there are none, or not one group a picture.
+        If there are none, not one group a picture, or a hit or group is missing.
     """
     import pandas as pd
 
-    if len(hits) == 0 or len(hits) != len(groups):
-        raise HeadscanError(f"expected one group a picture, got {len(groups)} groups for {len(hits)} pictures")
-    names = np.asarray(groups)
+    right = flags(hits, "hits")
+    if pd.isna(np.asarray(groups, dtype=object)).any():
+        raise HeadscanError("every picture needs a group; got None or NaN: leave those pictures out, or name the group")
+    names = checked(groups, "groups must be texts or numbers, one a picture", kinds="biufU", ndim=1)
+    if len(right) == 0 or len(right) != len(names):
+        raise HeadscanError(f"expected one group a picture, got {len(names)} groups for {len(right)} pictures")
     rows = []
     for name in sorted(set(names.tolist())):
-        mine = np.asarray(hits)[names == name]
+        mine = right[names == name]
         low, high = wilson(int(mine.sum()), len(mine))
         rows.append((name, len(mine), float(mine.mean()), low, high))
     table = pd.DataFrame(rows, columns=["group", "pictures", "accuracy", "low", "high"])
-    return GroupAccuracy(table, float(np.mean(hits)))
+    return GroupAccuracy(table, float(right.mean()))

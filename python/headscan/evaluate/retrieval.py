@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headscan.errors import HeadscanError
-from headscan.joint import cosine
+from headscan.evaluate._checks import embeddings, flags
+from headscan.joint import cosine, normalise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,9 +47,9 @@ def retrieval(
     Parameters
     ----------
     images : ndarray, shape (pictures, joint_dim)
-        Unit rows, from `embed_images`.
+        From `embed_images`; their length does not matter.
     texts : ndarray, shape (texts, joint_dim)
-        Unit rows, from `class_embeddings`.
+        From `class_embeddings`, likewise.
     relevant : ndarray of bool, shape (pictures, texts)
         Which texts are true of which pictures.
     k : int, default 10
@@ -57,13 +58,16 @@ def retrieval(
     Raises
     ------
     HeadscanError
-        If the shapes do not fit or k is below 1.
+        If the shapes do not fit, an embedding is not finite or k is below 1.
     """
+    images = embeddings(images, "images")
+    texts = embeddings(texts, "texts", width=images.shape[1])
+    relevant = flags(relevant, "relevant", ndim=2)
     if relevant.shape != (len(images), len(texts)) or relevant.size == 0:
         raise HeadscanError(f"expected relevance of shape {(len(images), len(texts))}, got {relevant.shape}")
     if k < 1:
         raise HeadscanError(f"k must be at least 1, not {k}")
-    scores = images @ texts.T
+    scores = normalise(images) @ normalise(texts).T
     best_texts = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     best_images = np.argsort(-scores, axis=0, kind="stable")[:k]
     true_texts = np.take_along_axis(relevant, best_texts, axis=1)
@@ -72,7 +76,14 @@ def retrieval(
 
 
 def embedding_change(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cosine of each picture's embeddings before and after an edit, (n,)."""
+    """Return the cosine of each picture's embeddings before and after an edit, (n,).
+
+    Raises
+    ------
+    HeadscanError
+        If the shapes differ or an embedding is not finite.
+    """
+    before, after = embeddings(before, "before"), embeddings(after, "after")
     if before.shape != after.shape:
         raise HeadscanError(f"expected embeddings of the same pictures, got {before.shape} and {after.shape}")
     return cosine(before, after)

@@ -11,6 +11,7 @@ import numpy as np
 
 from headscan import _files
 from headscan.errors import HeadscanError
+from headscan.evaluate._checks import checked, embeddings, texts
 from headscan.evaluate.intervals import wilson
 from headscan.joint import normalise
 from headscan.models import check_model
@@ -81,7 +82,7 @@ def zero_shot(
     ----------
     model : Model
     images : array or sequence of paths
-        As in `embed_images`, or unit embeddings (n, joint_dim) that it returned.
+        As in `embed_images`, or embeddings (n, joint_dim) that it returned; their length does not matter.
     labels : sequence of int, length n
         Places in `classes`.
     classes : sequence of str
@@ -93,19 +94,22 @@ def zero_shot(
     Raises
     ------
     HeadscanError
-        If labels do not fit pictures or classes.
+        If labels do not fit pictures or classes, or an embedding is not finite.
     """
     check_model(model)
-    known = np.asarray(labels, dtype=np.int64)
-    if known.size == 0 or known.min() < 0 or known.max() >= len(classes):
-        raise HeadscanError(f"labels must be from 0 to {len(classes) - 1}, at least one of them")
-    embedded = images
-    if not (isinstance(images, np.ndarray) and images.ndim == 2):
+    names = texts(classes, "classes")
+    expected = f"labels must be whole numbers from 0 to {len(names) - 1}, one a picture"
+    known = checked(labels, expected, kinds="biu", ndim=1)
+    if known.size == 0 or known.min() < 0 or known.max() >= len(names):
+        raise HeadscanError(f"{expected}; got {f'{known.min()} to {known.max()}' if known.size else 'none'}")
+    if getattr(images, "ndim", 0) == 2:
+        embedded = normalise(embeddings(images, "images", width=model.joint_dim))
+    else:
         embedded = embed_images(model, images, batch_size=batch_size)
     if len(embedded) != len(known):
         raise HeadscanError(f"expected one label a picture, got {len(known)} labels for {len(embedded)} pictures")
-    scores = embedded @ class_embeddings(model, classes, templates=templates).T
-    return ZeroShot(tuple(classes), scores, known)
+    scores = embedded @ class_embeddings(model, names, templates=templates).T
+    return ZeroShot(names, scores, known.astype(np.int64))
 
 
 def class_embeddings(
@@ -116,15 +120,14 @@ def class_embeddings(
     Raises
     ------
     HeadscanError
-        If a template does not hold ``{}`` once, or there are no classes.
+        If a template does not hold ``{}`` once, there are no classes, or the model embeds one as NaN.
     """
-    if not classes or not templates:
-        raise HeadscanError("at least one class and one template are needed")
+    classes, templates = texts(classes, "classes"), texts(templates, "templates")
     for template in templates:
         if template.count("{}") != 1:
             raise HeadscanError(f"a template needs {{}} once, where the class goes; got {template!r}")
     prompts = [template.replace("{}", name) for name in classes for template in templates]
-    embedded = normalise(model.encode_text(prompts).astype(np.float64))
+    embedded = normalise(embeddings(model.encode_text(prompts), "the prompts' embeddings"))
     return normalise(embedded.reshape(len(classes), len(templates), -1).mean(axis=1))
 
 
@@ -134,7 +137,7 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     Parameters
     ----------
     model : Model
-    images : array of uint8, shape (n, height, width, 3), or sequence of paths
+    images : array or tensor of uint8, shape (n, height, width, 3), or sequence of paths
         RGB pictures.
     batch_size : int, default 128
 
@@ -146,7 +149,7 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     Raises
     ------
     HeadscanError
-        If the pictures are of another kind, or one cannot be read.
+        If the pictures are of another kind, one cannot be read, or the model embeds one as NaN.
     """
     return np.concatenate([embed_pixels(model, pixels) for pixels in prepared(model, images, batch_size=batch_size)])
 
