@@ -110,7 +110,7 @@ def test_zero_shot_is_the_largest_cosine(model, pictures):
     ("labels", "templates", "says"),
     [
         ([0] * 6, ("{}",), "6 labels for 7 pictures"),
-        ([0, 1, 2, 3, 0, 0, 0], ("{}",), "labels must be from 0 to 1"),
+        ([0, 1, 2, 3, 0, 0, 0], ("{}",), "labels must be whole numbers from 0 to 1"),
         ([0] * 7, ("photo",), "a template needs"),
     ],
 )

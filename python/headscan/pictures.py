@@ -153,7 +153,7 @@ def prepared(
         raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
     read: Callable[[Any], Image] = read_picture
     if isinstance(images, (np.ndarray, torch.Tensor)):
-        if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[3] != 3:
+        if str(images.dtype) not in ("uint8", "torch.uint8") or images.ndim != 4 or images.shape[3] != 3:
             raise HeadscanError(
                 f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
             )

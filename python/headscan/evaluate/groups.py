@@ -60,9 +60,10 @@ def group_accuracy(hits: NDArray[np.bool_], groups: Sequence[Any]) -> GroupAccur
     import pandas as pd
 
     right = flags(hits, "hits")
+    expected = "groups must be texts or numbers, one a picture: leave out pictures without one, or name their group"
+    names = checked(groups, expected, kinds="biufU", ndim=1)
     if pd.isna(np.asarray(groups, dtype=object)).any():
-        raise HeadscanError("every picture needs a group; got None or NaN: leave those pictures out, or name the group")
-    names = checked(groups, "groups must be texts or numbers, one a picture", kinds="biufU", ndim=1)
+        raise HeadscanError(f"{expected}; got NaN")
     if len(right) == 0 or len(right) != len(names):
         raise HeadscanError(f"expected one group a picture, got {len(names)} groups for {len(right)} pictures")
     rows = []
