@@ -104,11 +104,29 @@ def test_reweighted_directions_are_those_that_a_planted_edit_moved(model, dictio
     assert found.summary()["reweighted"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_model_beside_itself_has_not_changed(model):
-    found = hs.compare(model, model)
-    numbers = found.heads.drop(columns=["layer", "head", "norm"])
-    np.testing.assert_allclose(numbers, 0.0, atol=1e-6)  # angles in degrees, from float64 rounding
-    assert "concepts" not in found.changes
+@pytest.mark.parametrize("noise", [0.0, 1e-9])  # of float64 rounding in the merging, say
+def test_a_model_beside_itself_has_not_changed(model, dictionary, tmp_path, noise):
+    module = build_module().double()
+    module.visual.transformer.resblocks[1].attn.out_proj.weight.data *= 1 + noise
+    same = hs.load_model(module)
+    found = hs.compare(model, same, dictionary=dictionary)
+    numbers = found.heads.drop(columns=["layer", "head", "norm", "reweighted", "mixed", "outside"])
+    np.testing.assert_allclose(numbers, 0.0, atol=2e-6)  # angles in degrees, from float64 rounding
+    assert not found.differs and len(found.changes) == len(found.reweighted) == 0
+    page = (found.save(tmp_path / "out") / "page.html").read_text()
+    assert "No difference" in page and "<table" not in page
+    assert len(pd.read_parquet(tmp_path / "out" / "changes.parquet")) == 0
+    assert "concepts" not in hs.compare(model, same).changes
+
+
+def test_only_what_changed_is_explained(model, dictionary):
+    module = build_module()
+    module.visual.transformer.resblocks[1].attn.out_proj.weight.data[:, :8] *= 1.5  # layer 1, head 0
+    found = hs.compare(model, hs.load_model(module), dictionary=dictionary)
+    assert found.differs and len(found.changes) == len(found.reweighted) == 4 * 2
+    for table in (found.changes, found.reweighted):
+        assert set(zip(table.layer, table["head"], strict=True)) == {(1, 0)}
+    np.testing.assert_allclose(found.reweighted.multiplier, 1.5)
 
 
 def test_one_head_as_wide_as_the_model(dictionary):
@@ -329,6 +347,18 @@ def test_the_command(bundle, tmp_path, capsys):
     arguments[2] = str(write_adapter(tmp_path / "adapter", tensors))
     assert cli.main(arguments) == 0
     assert "1 modules, visual.transformer.resblocks.0.mlp.c_fc first" in capsys.readouterr().out
+    arguments[2] = arguments[1]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("No difference") and "What the change writes" not in out and out.count("\n") == 2
     arguments[2] = "demo"
     assert cli.main(arguments) == 2
     assert "only models of one architecture compare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.zzz", "x"])
+def test_the_name_of_a_figure_is_checked_first(tmp_path, capsys, name):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    assert cli.main(["compare", "no-model", "no-model", "--figure", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "the name of a figure ends in .png, .svg or .pdf" in err

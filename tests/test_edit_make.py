@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import headscan as hs
-from headscan.edit import Direction
+from headscan.edit import Direction, EditInfo
 from headscan.edit.judgements import JudgedItem, items
 from headscan.edit.matching import embed_queries, names_one_of
 from headscan.judge import EmbeddingJudge, EndpointJudge
@@ -124,12 +124,46 @@ def test_class_names_are_whole_words():
         ({"like": "snow", "strength": float("nan")}, "strength must be a finite number"),
         ({"like": "snow", "chance": 0}, "chance must be a share"),
         ({"like": "snow", "threshold": "high"}, "threshold must be a finite number"),
-        ({"like": "snow", "layers": [7]}, "no write directions of these layers"),
+        ({"like": "snow", "strength": 10**400}, "strength must be a finite number"),
+        ({"like": 5}, "like is a text, several separated by commas, or a list of texts, not 5"),
+        (
+            {"like": "snow", "layers": [7]},
+            "there is no layer 7: the scanned part of the image tower has layers 0 to 2",
+        ),
+        ({"like": "snow", "layers": "1-x"}, "layers must be 'all'"),
     ],
 )
 def test_bad_options_are_refused(scan, model, options, says):
     with pytest.raises(hs.HeadscanError, match=says):
         hs.Edit.suppress(scan, model, **options)
+
+
+def test_layers_are_chosen_as_elsewhere(scan, model, dictionary):
+    made = {
+        str(layers): hs.Edit.suppress(
+            scan, model, like="snow", threshold=-1, layers=layers, dictionary=dictionary
+        ).multipliers
+        for layers in ([2], "2", 2, -1, range(2, 3), "all", None)
+    }
+    assert {direction.layer for direction in made["[2]"]} == {2}
+    assert made["[2]"] == made["2"] == made["-1"] == made["range(2, 3)"]
+    assert len(made["all"]) == len(made["None"]) == 96
+    part = hs.scan(model, dictionary, layers=[1, 2], k=3)
+    assert {direction.layer for direction, _, *_ in items(part, layers="all")} == {1, 2}
+    with pytest.raises(hs.HeadscanError, match="layer 0 is not in the scan: it holds 1, 2"):
+        hs.Edit.suppress(part, model, like="snow", layers="0-1")
+
+
+def test_a_scan_is_asked_for_where_something_else_comes(scan, model):
+    edit = hs.Edit.from_table(hs.Edit.suppress(scan, model, like="snow").table(), scan)
+    for ask in (
+        lambda: hs.Edit.from_table(edit.table(), model),
+        lambda: hs.Edit.suppress(model, model, like="snow"),
+        lambda: hs.Edit.from_judgements(model, "scores.csv", {5: 0.0}),
+        lambda: edit.table(model),
+    ):
+        with pytest.raises(hs.HeadscanError, match=r"scan must be one from headscan\.scan or load_scan, not Model"):
+            ask()
 
 
 def test_strangers_are_refused(scan, model, dictionary, module):
@@ -171,12 +205,51 @@ def test_files_of_scores_become_multipliers(scan, tmp_path):
         ("layer,head,index,score\n0,0,99,3\n", "judgement 1: the scan has no"),
         ("layer,head,index,score\n0,0,x,3\n", "judgement 1 is not of numbers"),
         ("", "cannot read the judgements"),
+        ("layer,head,index,pole,score\ninf,0,0,+,5\n", "judgement 1 is not of numbers: inf is not a whole number"),
+        ("layer,head,index,pole,score\n0,0,1e400,+,5\n", "judgement 1 is not of numbers: inf is not a whole number"),
+        (
+            "layer,head,index,pole,score\n0,0,0,+,5\n1.9,0,0,+,5\n",
+            "judgement 2 is not of numbers: 1.9 is not a whole",
+        ),
+        (
+            "layer,head,index,pole,score\n0,0,0,plus,5\n",
+            r"judgement 1: pole is \+, - or left out, for both, not 'plus'",
+        ),
+        (
+            "layer,head,index,pole,score\n0,0,4,+,1\n0,0,4,+,5\n",
+            r"judgement 2: layer 0, head 0, index 4, pole \+ comes twice, with the scores 1 and 5",
+        ),
+        ("layer,head,index,pole,score\n0,0,4,+,5\n0,0,4,+,\n", "comes twice, with the scores 5 and nan"),
+        ("layer,head,index,pole,score\n0,0,4,,1\n0,0,4,-,5\n", "judgement 2: .*, pole - comes twice"),
+        ("layer,head,index,pole,score\n0,0,4,+,7\n", r"not 7.0 \(layer 0, head 0, index 4, pole \+\)"),
     ],
 )
 def test_bad_scores_are_refused(scan, tmp_path, text, says):
     (tmp_path / "scores.csv").write_text(text)
     with pytest.raises(hs.HeadscanError, match=says):
         hs.Edit.from_judgements(scan, tmp_path / "scores.csv", {5: 0.0})
+
+
+@pytest.mark.parametrize(("name", "value"), [("layer", "Infinity"), ("layer", "1" + "0" * 400), ("pole", "[1, 2]")])
+def test_bad_scores_of_json_are_refused(scan, tmp_path, name, value):
+    row = {"layer": "0", "head": "0", "index": "0", "score": "5"} | {name: value}
+    (tmp_path / "scores.json").write_text("[{" + ", ".join(f'"{key}": {text}' for key, text in row.items()) + "}]")
+    with pytest.raises(hs.HeadscanError, match="judgement 1"):
+        hs.Edit.from_judgements(scan, tmp_path / "scores.json", {5: 0.0})
+
+
+@pytest.mark.parametrize("mapping", [{9: 0.0}, {4.5: 0.0}, [0.0, 1.0], 0.0])
+def test_a_mapping_is_of_scores(scan, mapping):
+    with pytest.raises(hs.HeadscanError, match="mapping goes from scores, 1 to 5, to multipliers"):
+        hs.Edit.from_judgements(scan, lambda asked: [5] * len(asked), mapping)
+
+
+def test_multipliers_that_no_float_holds_are_refused(scan, tmp_path):
+    hs.Edit({Direction("vo", 0, 0, 0): 1e300}, EditInfo.of(scan, {})).save(tmp_path / "edit.json")
+    text = (tmp_path / "edit.json").read_text()
+    (tmp_path / "edit.json").write_text(text.replace("1e+300", "1" + "0" * 400))
+    with pytest.raises(hs.HeadscanError, match="is damaged: a multiplier is a finite number, not 1000"):
+        hs.load_edit(tmp_path / "edit.json")
 
 
 def test_any_callable_judges(scan):

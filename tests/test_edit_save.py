@@ -266,7 +266,8 @@ def test_every_way_of_the_command(scanned, tmp_path):
         (["--suppress", "snow", "--amplify", "sand", "--dry-run"], "not allowed with"),
         (["--judgements", "none.csv", "--dry-run"], "there is no file of judgements"),
         (["--edit", "none.json", "--dry-run"], "there is no edit"),
-        (["--suppress", "snow", "--score-map", "x", "--layers", "9", "--dry-run"], "there is no layer 9"),
+        (["--suppress", "snow", "--layers", "9", "--dry-run"], "there is no layer 9"),
+        (["--suppress", "snow", "--out", __file__], "is not of an edited model"),
     ],
 )
 def test_bad_usage_is_one_line(scanned, arguments, says):

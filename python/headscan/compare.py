@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _GONE = 1e-9  # a singular value this small beside the largest has no direction of its own
+_NO_CHANGE = 1e-6  # nor is a change this small one, beside the head's largest: weights are rounded to float32
 
 
 def compare(
@@ -89,7 +90,7 @@ def compare(
         change = svd_of_product(*pair.change, threads=threads)
         core = (before[0].transpose(0, 2, 1) @ pair.change[0]) @ (pair.change[1] @ before[2].transpose(0, 2, 1))
         heads += _head_rows(layer, before, after, change[1], core)
-        changes.append(_change_rows(layer, change, count))
+        changes.append(_change_rows(layer, before, change, count))
         reweighted.append(_reweighted_rows(layer, before, core, count))
     import pandas as pd
 
@@ -110,6 +111,12 @@ class _Rows:
 
     columns: dict[str, Any]
     vectors: NDArray[np.float64]  # (n, width)
+
+    @classmethod
+    def larger(cls, columns: dict[str, Any], vectors: Any, *, size: Any, than: Any) -> _Rows:
+        """Return those whose `size` is a change: more than `_NO_CHANGE` of the head's largest singular value."""
+        kept = size > _NO_CHANGE * than
+        return cls({name: column[kept] for name, column in columns.items()}, vectors[kept])
 
 
 def _head_rows(
@@ -159,7 +166,7 @@ def _angles(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(np.degrees(radians), dtype=np.float64)
 
 
-def _change_rows(layer: int, change: Any, count: int) -> _Rows:
+def _change_rows(layer: int, before: Any, change: Any, count: int) -> _Rows:
     """Return what the strongest directions of each head's change write, both poles."""
     _, sigma, vh = change
     head, index, pole = (axis.ravel() for axis in np.indices((len(sigma), min(count, sigma.shape[1]), 2)))
@@ -170,7 +177,8 @@ def _change_rows(layer: int, change: Any, count: int) -> _Rows:
         "sigma": values,
         "share": np.divide(values**2, whole, out=np.zeros(len(whole)), where=whole > 0),
     }
-    return _Rows(columns, vh[head, index] * np.where(pole, -1.0, 1.0)[:, None])
+    vectors = vh[head, index] * np.where(pole, -1.0, 1.0)[:, None]
+    return _Rows.larger(columns, vectors, size=values, than=before[1][head, 0])
 
 
 def _reweighted_rows(layer: int, before: Any, core: NDArray[np.float64], count: int) -> _Rows:
@@ -188,7 +196,8 @@ def _reweighted_rows(layer: int, before: Any, core: NDArray[np.float64], count: 
         "multiplier": np.divide(base + delta, base, out=np.ones(len(base)), where=base > 0),
         "size": np.abs(delta),
     }
-    return _Rows(columns, vh[head, index] * np.where(pole, -1.0, 1.0)[:, None])
+    vectors = vh[head, index] * np.where(pole, -1.0, 1.0)[:, None]
+    return _Rows.larger(columns, vectors, size=np.abs(delta), than=sigma[head, 0])
 
 
 def _labels(layer: int, head: Any, index: Any, pole: Any) -> dict[str, Any]:

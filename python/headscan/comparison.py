@@ -15,7 +15,9 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Comparison"]
+__all__ = ["NO_DIFFERENCE", "Comparison", "check_figure"]
+
+NO_DIFFERENCE = "No difference: no head's W_VO changed in the layers compared, beyond rounding."
 
 _KIND, _FORMAT_VERSION = "headscan-comparison", 1
 _TABLES = ("heads", "changes", "reweighted")
@@ -38,10 +40,11 @@ class Comparison:
         v_i)^2``; `mixed`, from one of them to another; `outside`, beyond their spans.
     changes : pandas.DataFrame
         What the strongest singular directions of each head's change write, both poles: `layer`, `head`, `index`,
-        `pole`, `sigma`, `share` of the head's squared change, then the explanation's columns of `Scan.table`.
+        `pole`, `sigma`, `share` of the head's squared change, then the explanation's columns of `Scan.table`. Less
+        than a millionth of the head's largest singular value is no change, and has no row.
     reweighted : pandas.DataFrame
         The base's write directions that the change moves most: `layer`, `head`, `index`, `pole`, `sigma`, `moved`
-        (``u_i^T change v_i``), `multiplier` (``1 + moved / sigma``), then the explanation's columns.
+        (``u_i^T change v_i``), `multiplier` (``1 + moved / sigma``), then the explanation's columns; likewise.
     unused : tuple of str
         What an adapter changes outside the heads' W_VO.
     """
@@ -52,6 +55,11 @@ class Comparison:
     changes: pd.DataFrame
     reweighted: pd.DataFrame
     unused: tuple[str, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Whether any head changed: by more than a millionth of its largest singular value."""
+        return len(self.changes) > 0
 
     def summary(self) -> dict[str, float]:
         """Return figures over all heads: relative change, and shares and angles weighted by squared change.
@@ -74,16 +82,12 @@ class Comparison:
         HeadscanError
             If matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise HeadscanError("figures need matplotlib: pip install 'headscan[figures]'") from error
         shown = {
             "relative": "relative change",
             "write_angle": "write angle, degrees",
             "reweighted": "share reweighted",
         }
-        figure = Figure(figsize=(3.6 * len(shown), 3.4), layout="constrained")
+        figure = _figure(figsize=(3.6 * len(shown), 3.4), layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
             grid = self.heads.pivot(index="layer", columns="head", values=column)
             drawn = axes.imshow(grid.to_numpy(), aspect="auto", cmap="viridis", vmin=0)
@@ -125,6 +129,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Return the comparison as HTML: summary, a map of the heads, the strongest directions."""
+        if not self.differs:
+            return f"<h2>{self._title()}</h2><p>{NO_DIFFERENCE}</p>"
         facts = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.summary().items())
         parts = [f"<h2>{self._title()}</h2><p>{facts}</p>", "<h3>Relative change of each head</h3>", self._map()]
         for name, title in (("changes", "What the change writes"), ("reweighted", "Directions reweighted")):
@@ -145,6 +151,27 @@ class Comparison:
             cells = (f'<td style="{shade}">{value:.3f}</td>' for shade, value in zip(shades, row, strict=True))
             lines.append(f"<tr><th>{layer}</th>{''.join(cells)}</tr>")
         return f"<table>{''.join(lines)}</table>"
+
+
+def check_figure(path: Path) -> None:
+    """Raise unless matplotlib can write a figure under this name.
+
+    Raises
+    ------
+    HeadscanError
+        If matplotlib is not installed, or does not know the suffix.
+    """
+    known = _figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in known:
+        raise HeadscanError(f"the name of a figure ends in .png, .svg or .pdf, say, not as {path}")
+
+
+def _figure(**options: Any) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise HeadscanError("figures need matplotlib: pip install 'headscan[figures]'") from error
+    return Figure(**options)
 
 
 _SHOWN = ("layer", "head", "index", "pole", "sigma", "share", "moved", "multiplier", "fidelity", "concepts")

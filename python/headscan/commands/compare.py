@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace) -> None:
     from headscan import _files
     from headscan.adapters import is_adapter, load_adapter
     from headscan.compare import compare
+    from headscan.comparison import NO_DIFFERENCE, check_figure
     from headscan.dictionary import load_dictionary
     from headscan.heads import select_layers
     from headscan.models import load_model
@@ -61,6 +62,8 @@ def _run(options: argparse.Namespace) -> None:
     for place in (options.out, options.figure and options.figure.parent):
         if place is not None:
             _files.check_writable(place)
+    if options.figure is not None:
+        check_figure(options.figure)
     limit_threads(options.threads)
     base = load_model(options.base, pretrained=options.pretrained)
     select_layers(options.layers, count=base.layers)
@@ -76,7 +79,8 @@ def _run(options: argparse.Namespace) -> None:
         coherence=options.coherence, threads=options.threads,
     )  # fmt: skip
     facts = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.summary().items())
-    sys.stdout.write(f"Over all heads, weighted by squared change: {facts}\n")
+    said = f"Over all heads, weighted by squared change: {facts}" if found.differs else NO_DIFFERENCE
+    sys.stdout.write(f"{said}\n")
     if found.unused:
         sys.stdout.write(f"Changed outside the heads' W_VO: {len(found.unused)} modules, {found.unused[0]} first\n")
     for title, table in (
@@ -84,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
         ("What the change writes", found.changes),
         ("Directions reweighted", found.reweighted),
     ):
-        _print(table.head(options.show), title)
+        _print(table.head(options.show if found.differs else 0), title)
     if options.figure is not None:
         found.figure().savefig(options.figure)
     if options.out is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headscan import _files
 from headscan.edit.matching import POLES, written_rows
-from headscan.edit.table import Direction, Edit, EditInfo
+from headscan.edit.table import Direction, Edit, EditInfo, said
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Judge", "JudgedItem", "from_judgements", "items"]
 
 _LOWEST, _HIGHEST = 1.0, 5.0
+_WHOLE = (1, 2, 3, 4, 5)
 
 
 class JudgedItem(NamedTuple):
@@ -41,7 +42,7 @@ def from_judgements(
     mapping: Mapping[int, float] | Callable[[float], float],
     *,
     poles: str = "any",
-    layers: Sequence[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
 ) -> Edit:
     """Scale directions by scores from 1 to 5 that say how much an explanation is about something.
 
@@ -58,8 +59,8 @@ def from_judgements(
         direction as it is; or a callable.
     poles : {"any", "all", "mean"}
         A direction's score is the largest, smallest or mean one of its poles.
-    layers : sequence of int, optional
-        Only these of the scan's layers.
+    layers : str, int or iterable of int, optional
+        As in `vo_factors`: only these of the scan's layers.
 
     Returns
     -------
@@ -68,10 +69,13 @@ def from_judgements(
     Raises
     ------
     HeadscanError
-        If the scores are missing, not from 1 to 5, or for directions that the scan has not.
+        If the scores are missing, not from 1 to 5, contradict one another, or are for directions that the scan has
+        not.
     """
     if poles not in POLES:
         raise HeadscanError(f"poles must be one of {', '.join(POLES)}, not {poles!r}")
+    if not callable(mapping) and not (isinstance(mapping, Mapping) and all(score in _WHOLE for score in mapping)):
+        raise HeadscanError(f"mapping goes from scores, 1 to 5, to multipliers, or is a callable, not {mapping!r}")
     asked = items(scan, layers=layers)
     if isinstance(source, (str, Path)):
         scores, origin = _from_file(_files.expanded(source), asked), Path(source).name
@@ -83,7 +87,7 @@ def from_judgements(
         origin = getattr(source, "__qualname__", type(source).__qualname__)
     for (direction, pole), score in scores.items():
         if not _LOWEST <= score <= _HIGHEST:
-            raise HeadscanError(f"a score is from 1 to 5, not {score!r} (for {direction}, pole {pole})")
+            raise HeadscanError(f"a score is from 1 to 5, not {score!r} ({said(direction)}, pole {pole})")
     by_direction: dict[Direction, list[float]] = {}
     for (direction, _), score in scores.items():
         by_direction.setdefault(direction, []).append(score)
@@ -94,7 +98,7 @@ def from_judgements(
     return Edit(chosen, EditInfo.of(scan, step))
 
 
-def items(scan: Scan, *, layers: Sequence[int] | None = None) -> list[JudgedItem]:
+def items(scan: Scan, *, layers: str | int | Iterable[int] | None = None) -> list[JudgedItem]:
     """Return what there is to judge: every explained pole of the write directions, in the scan's order."""
     rows = written_rows(scan, layers=layers)
     return [_item(row, k=scan.info.k) for row in rows.to_dict("records")]
@@ -117,15 +121,30 @@ def _from_file(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction,
     scores: dict[tuple[Direction, str], float] = {}
     for number, row in enumerate(table.to_dict("records"), start=1):
         try:
-            direction = Direction("vo", int(row["layer"]), int(row["head"]), int(row["index"]))
+            direction = Direction("vo", *(_whole(row[name]) for name in ("layer", "head", "index")))
             score = float(row["score"])
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise HeadscanError(f"{path}, judgement {number} is not of numbers: {error}") from error
-        for pole in [row["pole"]] if row.get("pole") in ("+", "-") else poles:
+        given: Any = row.get("pole")
+        left_out = given is None or given != given  # NaN: an empty cell
+        if not left_out and given not in ("+", "-"):
+            raise HeadscanError(f"{path}, judgement {number}: pole is +, - or left out, for both, not {given!r}")
+        for pole in poles if left_out else [given]:
             if (direction, pole) not in known:
-                raise HeadscanError(f"{path}, judgement {number}: the scan has no {direction}, pole {pole}")
+                raise HeadscanError(f"{path}, judgement {number}: the scan has no {said(direction)}, pole {pole}")
+            if (direction, pole) in scores and scores[direction, pole] != score:
+                raise HeadscanError(
+                    f"{path}, judgement {number}: {said(direction)}, pole {pole} comes twice, with the scores "
+                    f"{scores[direction, pole]:g} and {score:g}; keep one"
+                )
             scores[direction, pole] = score
     return scores
+
+
+def _whole(value: Any) -> int:
+    if not float(value).is_integer():
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(float(value))
 
 
 def _read_table(path: Path) -> pd.DataFrame:

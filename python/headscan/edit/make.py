@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from headscan.edit.matching import (
     read_codes,
     texts,
 )
-from headscan.edit.table import Edit, EditInfo
+from headscan.edit.table import Edit, EditInfo, is_finite
 from headscan.errors import HeadscanError
 from headscan.explain import whole_number
 
@@ -62,8 +62,8 @@ def suppress(scan: Scan, model: Model, *, like: str | Sequence[str], strength: f
         at the threshold, so that a direction which names the texts among other things gives up a part.
     poles : {"any", "all", "mean"}
         Which of a direction's poles have to match: scaling a singular value scales both.
-    layers : sequence of int, optional
-        Only these of the scan's layers.
+    layers : str, int or iterable of int, optional
+        As in `vo_factors`: only these of the scan's layers.
     dictionary : Dictionary, optional
         The one that the scan was made with. Without it the scan's concepts are encoded again.
 
@@ -96,11 +96,11 @@ def _matching(
     chance: float = 0.05,
     graded: bool = False,
     poles: str = "any",
-    layers: Sequence[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
     dictionary: Dictionary | None = None,
 ) -> Edit:
     _check_number("strength", strength)
-    if not (_is_number(chance) and 0 < chance < 1):
+    if not (is_finite(chance) and 0 < chance < 1):
         raise HeadscanError(f"chance must be a share between 0 and 1, not {chance!r}")
     if poles not in POLES:
         raise HeadscanError(f"poles must be one of {', '.join(POLES)}, not {poles!r}")
@@ -128,7 +128,7 @@ def _matching(
         "made_by": made_by, "like": list(wanted), "unlike": list(avoided), "strength": strength,
         "threshold": threshold, "graded_from": median if graded else None, "poles": poles,
         "layers": sorted({direction.layer for direction in scores}),
-        "directions_considered": len(scores), "directions_chosen": len(chosen),
+        "directions_considered": len(scores), "directions_chosen": len(chosen), "highest_score": max(scores.values()),
     }  # fmt: skip
     return Edit(chosen, EditInfo.of(scan, step))
 
@@ -143,7 +143,7 @@ def for_classes(
     ceiling: float | None = None,
     sparsity: int = 10,
     poles: str = "any",
-    layers: Sequence[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
     dictionary: Dictionary | None = None,
 ) -> Edit:
     """Scale directions by their relevance for telling classes apart (arXiv 2603.24653, classification).
@@ -178,7 +178,7 @@ def for_classes(
             _check_number(name, value)
     if floor is not None and ceiling is not None and floor > ceiling:
         raise HeadscanError(f"floor must be at most ceiling, got {floor} and {ceiling}")
-    names = texts(list(classes), "classes")
+    names = texts(classes, "classes")
     codes = read_codes(scan, model, dictionary=dictionary, layers=layers)
     concepts = _task_concepts(scan, model, codes, names, sparsity=whole_number(sparsity, "sparsity"))
     atoms = codes.dictionary.atoms.astype(np.float64)
@@ -206,10 +206,6 @@ def _task_concepts(scan: Scan, model: Model, codes: Codes, names: Sequence[str],
     return sorted({int(pool[place]) for place in picked.indices[picked.coefficients > 0]})
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.floating)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _check_number(name: str, value: object) -> None:
-    if not _is_number(value):
-        raise HeadscanError(f"{name} must be a finite number, not {value!r}")
+    if not is_finite(value):
+        raise HeadscanError(f"{name} must be a finite number, not {value!r:.80}")

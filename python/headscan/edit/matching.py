@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headscan.dictionary import Dictionary, load_dictionary
-from headscan.edit.table import Direction
+from headscan.edit.table import Direction, check_scan
 from headscan.errors import HeadscanError
 from headscan.evaluate.zero_shot import class_embeddings
 from headscan.explain import explain_directions
+from headscan.heads import parse_layers, select_layers
 from headscan.joint import joint_map, normalise
 from headscan.models import check_model
-from headscan.results import Scan
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from headscan.models import Model
+    from headscan.results import Scan
 
 __all__ = [
     "POLES",
@@ -63,7 +64,9 @@ class Codes:
     dictionary: Dictionary
 
 
-def read_codes(scan: Scan, model: Model, *, dictionary: Dictionary | None, layers: Sequence[int] | None) -> Codes:
+def read_codes(
+    scan: Scan, model: Model, *, dictionary: Dictionary | None, layers: str | int | Iterable[int] | None
+) -> Codes:
     """Return the codes of a scan's write side; without its dictionary, its concepts are encoded again.
 
     Raises
@@ -83,15 +86,22 @@ def read_codes(scan: Scan, model: Model, *, dictionary: Dictionary | None, layer
     return Codes(rows, indices, coefficients, dictionary)
 
 
-def written_rows(scan: Scan, *, layers: Sequence[int] | None) -> pd.DataFrame:
+def written_rows(scan: Scan, *, layers: str | int | Iterable[int] | None) -> pd.DataFrame:
     """Return what can be edited: the write side of the image tower's value-output directions.
 
     Raises
     ------
     HeadscanError
-        If the scan has none.
+        If the scan has none, or not those layers.
     """
-    rows = scan.rows(layers=layers, side="write", part="vo") if scan.info.tower == "image" else scan.explanations[:0]
+    held = check_scan(scan).info.layers
+    chosen = held
+    if layers is not None and not (isinstance(layers, str) and parse_layers(layers) is None):
+        chosen = select_layers(layers, count=max(held) + 1, tower="scanned part of the image")
+    absent = sorted({*chosen} - {*held})
+    if absent:
+        raise HeadscanError(f"layer {absent[0]} is not in the scan: it holds {', '.join(map(str, held))}")
+    rows = scan.rows(layers=chosen, side="write", part="vo") if scan.info.tower == "image" else scan.explanations[:0]
     if len(rows) == 0:
         raise HeadscanError(
             "the scan explains no write directions of these layers (image tower, part vo), and only those are edited"
@@ -101,8 +111,7 @@ def written_rows(scan: Scan, *, layers: Sequence[int] | None) -> pd.DataFrame:
 
 def _check_origin(scan: Scan, model: Model, dictionary: Dictionary | None) -> None:
     check_model(model)
-    if not isinstance(scan, Scan):
-        raise HeadscanError(f"scan must be one from headscan.scan or load_scan, not {type(scan).__qualname__}")
+    check_scan(scan)
     if model.weights_hash != scan.info.weights_hash:
         raise HeadscanError(
             f"the scan is of {scan.info.model} with the weights {scan.info.weights_hash[:12]}, but {model.name} has "
@@ -120,7 +129,7 @@ def texts(like: str | Sequence[str], name: str = "like") -> tuple[str, ...]:
     HeadscanError
         If there are none.
     """
-    given = like.split(",") if isinstance(like, str) else list(like)
+    given = like.split(",") if isinstance(like, str) else list(like) if isinstance(like, Iterable) else [like]
     if not all(isinstance(text, str) for text in given) or not any(text.strip() for text in given):
         raise HeadscanError(f"{name} is a text, several separated by commas, or a list of texts, not {like!r}")
     return tuple(text.strip() for text in given if text.strip())

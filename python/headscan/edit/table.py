@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headscan.models import Model
     from headscan.results import Scan
 
-__all__ = ["COLUMNS", "Direction", "Edit", "EditInfo", "unique"]
+__all__ = ["COLUMNS", "Direction", "Edit", "EditInfo", "check_scan", "is_finite", "said", "unique"]
 
 COLUMNS = ("part", "layer", "head", "index", "multiplier")
 
@@ -60,7 +60,7 @@ class EditInfo:
     @classmethod
     def of(cls, scan: Scan, step: Mapping[str, Any]) -> EditInfo:
         """Return the provenance of an edit made from a scan in one step."""
-        info = scan.info
+        info = check_scan(scan).info
         return cls(_files.package_version(), _files.now(), info.model, info.weights_hash, info.folded, (step,))
 
 
@@ -147,6 +147,7 @@ class Edit:
         HeadscanError
             If a column is missing, a value is none, or a direction comes twice with different multipliers.
         """
+        check_scan(scan)
         missing = [name for name in COLUMNS if name != "part" and name not in frame.columns]
         if missing:
             raise HeadscanError(
@@ -165,7 +166,7 @@ class Edit:
         if scan is None:
             return table
         where = ["layer", "head", "index"]
-        written = scan.rows(side="write", part="vo")
+        written = check_scan(scan).rows(side="write", part="vo")
         concepts = written.pivot(index=where, columns="pole", values="concepts").add_prefix("concepts ")
         sigma = written.groupby(where)["sigma"].first()
         described: pd.DataFrame = table.join(sigma, on=where).join(concepts, on=where)
@@ -200,7 +201,7 @@ class Edit:
         for direction, multiplier in self.multipliers.items():
             if multiplier == 0:
                 raise HeadscanError(
-                    f"an edit that removes a direction has no inverse: {_said(direction)} is scaled by 0"
+                    f"an edit that removes a direction has no inverse: {said(direction)} is scaled by 0"
                 )
         inverse = {direction: 1 / multiplier for direction, multiplier in self.multipliers.items()}
         steps = (*self.info.steps, {"made_by": "invert"})
@@ -257,6 +258,21 @@ class Edit:
         return write_edit(self, path)
 
 
+def check_scan(scan: object) -> Scan:
+    """Return the scan.
+
+    Raises
+    ------
+    HeadscanError
+        If it is something else.
+    """
+    from headscan.results import Scan
+
+    if not isinstance(scan, Scan):
+        raise HeadscanError(f"scan must be one from headscan.scan or load_scan, not {type(scan).__qualname__}")
+    return scan
+
+
 def unique(rows: Iterable[Sequence[Any]]) -> dict[Direction, float]:
     """Return rows of part, layer, head, index and multiplier as a mapping.
 
@@ -270,7 +286,7 @@ def unique(rows: Iterable[Sequence[Any]]) -> dict[Direction, float]:
         direction, multiplier = _direction(where), _multiplier(value)
         if found.setdefault(direction, multiplier) != multiplier:
             raise HeadscanError(
-                f"{_said(direction)} comes twice: scaled by {found[direction]:g} and by {multiplier:g}"
+                f"{said(direction)} comes twice: scaled by {found[direction]:g} and by {multiplier:g}"
             )
     return found
 
@@ -287,11 +303,21 @@ def _direction(key: Any) -> Direction:
 
 
 def _multiplier(value: Any) -> float:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-        raise HeadscanError(f"a multiplier is a finite number, not {value!r}")
+    if not is_finite(value):
+        raise HeadscanError(f"a multiplier is a finite number, not {value!r:.80}")
     return float(value)
 
 
-def _said(direction: Direction) -> str:
+def is_finite(value: Any) -> bool:
+    """Say whether a value is a number, and no truth value, that a float can hold."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def said(direction: Direction) -> str:
+    """Name a direction in words."""
     return f"layer {direction.layer}, head {direction.head}, index {direction.index}"
