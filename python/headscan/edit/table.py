@@ -191,7 +191,7 @@ class Edit:
         return Edit(both, replace(self.info, created=_files.now(), steps=self.info.steps + other.info.steps))
 
     def invert(self) -> Edit:
-        """Return the edit that undoes this one.
+        """Return the edit that undoes this one, up to float32: what a small multiplier rounded away stays lost.
 
         Raises
         ------
