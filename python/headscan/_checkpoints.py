@@ -177,7 +177,7 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
         return LoadedModel(architecture, wanted, Weights(module), make_tokenizer)
     config = open_clip.pretrained.get_pretrained_cfg(architecture, wanted)
     if not config and not Path(wanted).is_file():
-        near = difflib.get_close_matches(wanted.lower(), tags, n=3, cutoff=0.4) or tags
+        near = difflib.get_close_matches(wanted.lower(), tags, n=3, cutoff=0.4) or tags[:_TAGS_SHOWN]
         raise HeadscanError(
             f"{architecture} has no weights {wanted!r}, neither a file nor a tag"
             + (f"; its tags include {', '.join(near)}" if near else "")
