@@ -15,6 +15,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 
 import headscan as hs
+from headscan import cli
 from headscan.cuda import devices_for
 
 torch.set_num_threads(2)
@@ -138,3 +139,17 @@ def tiny_architecture(tmp_path_factory):
     path.write_text(json.dumps(TINY))
     open_clip.add_model_config(path)
     return path.stem
+
+
+def edit_command(bundle, folder, capsys, *options):
+    """Scan a model folder by the command and return what runs ``headscan edit`` on it: status, output, errors."""
+    (folder / "concepts.txt").write_text("\n".join(CONCEPTS))
+    made = ["--dictionary", str(folder / "concepts.txt"), "-k", "3", "--show", "0", *options]
+    assert cli.main(["scan", f"local-dir:{bundle}", "--out", str(folder / "scan"), *made]) == 0
+    capsys.readouterr()
+
+    def run(*arguments):
+        status = cli.main(["edit", f"local-dir:{bundle}", "--scan", str(folder / "scan"), *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run

@@ -7,8 +7,7 @@ import re
 import pytest
 
 import headscan as hs
-from conftest import CONCEPTS, build_module, write_bundle
-from headscan import cli
+from conftest import build_module, edit_command, write_bundle
 
 
 @pytest.fixture
@@ -19,17 +18,8 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def edit(bundle, tmp_path, capsys):
-    (tmp_path / "concepts.txt").write_text("\n".join(CONCEPTS))
     (tmp_path / "scores.csv").write_text("layer,head,index,score\n0,1,2,5\n")
-    made = ["--dictionary", str(tmp_path / "concepts.txt"), "-k", "3", "--layers", "1-2", "--show", "0"]
-    assert cli.main(["scan", f"local-dir:{bundle}", "--out", str(tmp_path / "scan"), *made]) == 0
-    capsys.readouterr()
-
-    def run(*arguments):
-        status = cli.main(["edit", f"local-dir:{bundle}", "--scan", str(tmp_path / "scan"), *map(str, arguments)])
-        return status, *capsys.readouterr()
-
-    return run
+    return edit_command(bundle, tmp_path, capsys, "--layers", "1-2")
 
 
 def refused(answer, says):

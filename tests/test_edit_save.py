@@ -15,8 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import headscan as hs
-from conftest import CONCEPTS, TINY, build_module, write_bundle
-from headscan import cli
+from conftest import TINY, build_module, edit_command, write_bundle
 from test_edit import embed, make_edit, random_edit
 
 PLAIN = """
@@ -193,16 +192,7 @@ def test_what_is_there_is_not_overwritten(bundle, tmp_path):
 
 @pytest.fixture
 def scanned(bundle, tmp_path, capsys):
-    (tmp_path / "concepts.txt").write_text("\n".join(CONCEPTS))
-    arguments = ["--dictionary", str(tmp_path / "concepts.txt"), "-k", "3", "--show", "0"]
-    assert cli.main(["scan", f"local-dir:{bundle}", "--out", str(tmp_path / "scan"), *arguments]) == 0
-    capsys.readouterr()
-
-    def run(*arguments):
-        status = cli.main(["edit", f"local-dir:{bundle}", "--scan", str(tmp_path / "scan"), *map(str, arguments)])
-        return status, *capsys.readouterr()
-
-    return run
+    return edit_command(bundle, tmp_path, capsys)
 
 
 def test_the_command_edits_as_the_library_does(scanned, bundle, tmp_path):

@@ -51,10 +51,10 @@ def whole_factors(model, dictionary, scan, world, words, pictures, labels):
     measure = lambda edited: {n: top_1(embed_images(edited, pictures), labels[n], texts[n]).mean() for n in labels}  # noqa: E731
     base = measure(model)
     rows = [["none", "", "", *(f"{100 * base[name]:.1f}" for name in labels), "", ""]]
+    chosen = {"layers": said_layers(scan), "dictionary": dictionary}
     for removed, like in removals.items():
         for strength in STRENGTHS:
-            options = {"strength": strength, "layers": said_layers(scan), "dictionary": dictionary}
-            edit = hs.Edit.suppress(scan, model, like=like, **options)
+            edit = hs.Edit.suppress(scan, model, like=like, strength=strength, **chosen)
             after = measure(edit.apply(model, pictures="estimate"))
             lost = float(np.mean([base[name] - after[name] for name in labels if name != removed]))
             held = after[removed] <= base[removed] / 2 and lost <= 0.02
@@ -70,12 +70,12 @@ def single_concepts(model, dictionary, scan, pictures, labels, names, words, tem
     texts = class_embeddings(model, names, templates=templates)
     base = top_1(embed_images(model, pictures), labels, texts)
     rows, held = [], {strength: [] for strength in strengths}
+    chosen = {"layers": said_layers(scan), "dictionary": dictionary}
     for place, name in enumerate(names):
         mine = labels == place
         unlike = [word for other, others in enumerate(words) if other != place for word in others]
         for strength in strengths:
-            options = {"strength": strength, "layers": said_layers(scan), "dictionary": dictionary}
-            edit = hs.Edit.suppress(scan, model, like=words[place], unlike=unlike, **options)
+            edit = hs.Edit.suppress(scan, model, like=words[place], unlike=unlike, strength=strength, **chosen)
             after = top_1(embed_images(edit.apply(model, pictures="estimate"), pictures), labels, texts)
             lost = base[~mine].mean() - after[~mine].mean()
             both = after[mine].mean() <= base[mine].mean() / 2 and lost <= 0.02

@@ -12,7 +12,7 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TensorFiles", "check_finite", "open_tensors"]
+__all__ = ["TensorFiles", "check_finite", "open_tensors", "unpickled"]
 
 _MAPPED = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -94,15 +94,19 @@ def _safetensors(path: Path) -> dict[str, tuple[Any, Any]]:
         return {name: (file.get_slice(name).get_shape(), reader(name)) for name in file.keys()}  # noqa: SIM118
 
 
-def _mapped(path: Path) -> dict[str, tuple[Any, Any]]:
+def unpickled(path: Path, *, mmap: bool = False) -> dict[str, torch.Tensor]:
+    """Return the state dict of one of torch's own files, read with ``weights_only``."""
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     state = state.get("state_dict", state)
     if all(name.startswith("module.") for name in state):  # saved from torch's DistributedDataParallel
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return dict(state)
 
+
+def _mapped(path: Path) -> dict[str, tuple[Any, Any]]:
     def reader(tensor: Any) -> Callable[[slice | None], Any]:
         return lambda rows: tensor if rows is None else tensor[rows]
 
-    return {name: (tensor.shape, reader(tensor)) for name, tensor in state.items()}
+    return {name: (tensor.shape, reader(tensor)) for name, tensor in unpickled(path, mmap=True).items()}

@@ -6,10 +6,11 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headscan import _files
 from headscan._checkpoints import DEMO, explaining, packaged_folder
+from headscan._tensor_files import unpickled
 from headscan.errors import HeadscanError
 from headscan.terminal import plain
 
@@ -172,16 +173,13 @@ def _as_in_checkpoint(model: EditedModel, state: Mapping[str, torch.Tensor]) -> 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return the tensors and the metadata of one file; torch's own are read with ``weights_only``."""
-    import torch
     from safetensors import safe_open
 
     with explaining(f"{path}, which the model came from, cannot be read any more", checkpoint=True):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        content = content.get("state_dict", content)
-        return {name.removeprefix("module."): tensor for name, tensor in content.items()}, {}
+        return unpickled(path), {}
 
 
 def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
