@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.hpp"
-#include "cpu/mapped_files.hpp"
+#include "cpu/support/mapped_files.hpp"
 
 namespace headscan::bindings {
 namespace {

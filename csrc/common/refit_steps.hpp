@@ -1,5 +1,5 @@
-// The least-squares refit of one query's coefficients (cpu/refit.hpp has the method), as both backends run it: every
-// sum in the order of exact.hpp, nothing contracted, so CPU and GPU get the same bits.
+// The least-squares refit of one query's coefficients (cpu/comp/refit.hpp has the method), as both backends run it:
+// every sum in the order of exact.hpp, nothing contracted, so CPU and GPU get the same bits.
 #pragma once
 
 #include <cmath>

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "cpu/exact.hpp"
+#include "common/exact.hpp"
 
 // Where code runs: on the backend that compiles it, and for plain arithmetic on the host beside it.
 #if defined(__CUDACC__)

@@ -1,14 +1,14 @@
 # The CUDA engine: a static library over the core, with the CUDA runtime inside.
 add_library(headscan_cuda STATIC
-  cuda/comp.cu
-  cuda/dictionary.cu
-  cuda/info.cu
-  cuda/search_int8.cu
-  cuda/svd.cu
+  cuda/comp/comp.cu
+  cuda/search/dictionary.cu
+  cuda/search/search_int8.cu
+  cuda/support/info.cu
+  cuda/svd/svd.cu
 )
 add_library(headscan::headscan_cuda ALIAS headscan_cuda)
 string(REPLACE ";" ", " targets "${CMAKE_CUDA_ARCHITECTURES}")
-set_source_files_properties(cuda/info.cu PROPERTIES COMPILE_DEFINITIONS "HEADSCAN_CUDA_TARGETS=\"${targets}\"")
+set_source_files_properties(cuda/support/info.cu PROPERTIES COMPILE_DEFINITIONS "HEADSCAN_CUDA_TARGETS=\"${targets}\"")
 set_target_properties(headscan_cuda PROPERTIES
   CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF CUDA_RUNTIME_LIBRARY Static)
 target_include_directories(headscan_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

@@ -3,11 +3,11 @@
 
 #include <memory>
 
-#include "cpu/quantise.hpp"
-#include "cuda/placement.hpp"
-#include "cuda/query_steps.hpp"
-#include "cuda/search_pass.hpp"
-#include "cuda/search_select.hpp"
+#include "cpu/search/quantise.hpp"
+#include "cuda/comp/query_steps.hpp"
+#include "cuda/search/placement.hpp"
+#include "cuda/search/search_pass.hpp"
+#include "cuda/search/search_select.hpp"
 #include "emulate.hpp"
 #include "packed_dictionary.hpp"
 

@@ -1,6 +1,7 @@
 // Kernel bodies on the CPU: one thread of the operating system for each CUDA thread of a block, the interface that
-// cuda/block.cuh gives on the GPU. Under ThreadSanitizer a missing barrier is a data race. Copies in the background
-// arrive as late as their wait allows. Warp instructions follow the PTX ISA's fragment layouts, stated here anew.
+// cuda/support/block.cuh gives on the GPU. Under ThreadSanitizer a missing barrier is a data race. Copies in the
+// background arrive as late as their wait allows. Warp instructions follow the PTX ISA's fragment layouts, stated
+// here anew.
 #pragma once
 
 #include <array>

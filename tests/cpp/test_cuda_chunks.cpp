@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <functional>
 
-#include "cuda/chunk_ring.hpp"
+#include "cuda/search/chunk_ring.hpp"
 #include "cuda_panel.hpp"
 
 namespace {

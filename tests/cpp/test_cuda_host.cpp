@@ -3,9 +3,9 @@
 // body; codes are the CPU engine's bit for bit, whatever the order that the streams leave open.
 #include <cstdio>
 
-#include "cuda/query_steps.hpp"
-#include "cuda/search_pass.hpp"
-#include "cuda/search_select.hpp"
+#include "cuda/comp/query_steps.hpp"
+#include "cuda/search/search_pass.hpp"
+#include "cuda/search/search_select.hpp"
 #include "emulate.hpp"
 #include "fake_cuda.hpp"
 #include "headscan/cuda.hpp"

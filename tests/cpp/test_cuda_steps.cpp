@@ -115,7 +115,7 @@ void bad_rows_are_not_certified() {
   }
 }
 
-// Scale, norm and slack are at least what cpu/quantise.cpp gives for the same rotated values, and next to it.
+// Scale, norm and slack are at least what cpu/search/quantise.cpp gives for the same rotated values, and next to it.
 void quantises_as_the_cpu_does() {
   const std::size_t width = 70;
   const Dictionary dictionary(steep_rows(100, width), width, 1);

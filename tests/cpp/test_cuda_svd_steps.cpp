@@ -2,7 +2,7 @@
 #include <cstdio>
 
 #include "check.hpp"
-#include "cuda/svd_matrix.hpp"
+#include "cuda/svd/svd_matrix.hpp"
 #include "emulate.hpp"
 
 namespace {

@@ -1,0 +1,61 @@
+#include "cpu/support/mapped_files.hpp"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace headscan {
+namespace {
+
+void check_sizes(const std::vector<int>& descriptors, const std::vector<std::size_t>& bytes) {
+  if (descriptors.size() != bytes.size() || descriptors.empty()) {
+    throw std::invalid_argument("mapped files need one size each, and at least one file");
+  }
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (bytes[i] == 0 || (i + 1 < bytes.size() && bytes[i] % page != 0)) {
+      throw std::invalid_argument("mapped file " + std::to_string(i) + " must fill whole pages of " +
+                                  std::to_string(page) + " bytes, got " + std::to_string(bytes[i]));
+    }
+    struct stat status = {};
+    if (::fstat(descriptors[i], &status) != 0 || static_cast<std::size_t>(status.st_size) < bytes[i]) {
+      throw std::runtime_error("file " + std::to_string(i) + " of the dictionary is truncated");
+    }
+  }
+}
+
+}  // namespace
+
+MappedFiles::MappedFiles(const std::vector<int>& descriptors, const std::vector<std::size_t>& bytes) {
+  check_sizes(descriptors, bytes);
+  bytes_ = std::accumulate(bytes.begin(), bytes.end(), std::size_t{0});
+  void* place = ::mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED) throw std::runtime_error(std::string("cannot reserve addresses: ") + std::strerror(errno));
+  data_ = static_cast<std::uint8_t*>(place);
+  try {
+    map(descriptors, bytes);
+  } catch (...) {
+    ::munmap(data_, bytes_);
+    throw;
+  }
+}
+
+void MappedFiles::map(const std::vector<int>& descriptors, const std::vector<std::size_t>& bytes) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (::mmap(data_ + at, bytes[i], PROT_READ, MAP_SHARED | MAP_FIXED, descriptors[i], 0) == MAP_FAILED) {
+      throw std::runtime_error("cannot map file " + std::to_string(i) + ": " + std::strerror(errno));
+    }
+    at += bytes[i];
+  }
+}
+
+MappedFiles::~MappedFiles() { ::munmap(data_, bytes_); }
+
+}  // namespace headscan

@@ -1,0 +1,105 @@
+#include "cpu/support/parallel.hpp"
+
+#include <sched.h>
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include "headscan/info.hpp"
+
+namespace headscan {
+
+int default_threads() {
+  if (const char* text = std::getenv("HEADSCAN_NUM_THREADS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const long value = std::strtol(text, &end, 10);
+    if (*end != '\0' || value < 1 || value > 4096) {
+      throw std::invalid_argument("HEADSCAN_NUM_THREADS must be a whole number from 1 to 4096, got '" +
+                                  std::string(text) + "'");
+    }
+    return static_cast<int>(value);
+  }
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return CPU_COUNT(&allowed);
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+Pool::Pool(int threads) {
+  constexpr int kMostThreads = 1024;
+  if (threads < 0 || threads > kMostThreads) {
+    throw std::invalid_argument("threads must be from 0 (all) to " + std::to_string(kMostThreads) + ", got " +
+                                std::to_string(threads));
+  }
+  const int wanted = threads == 0 ? default_threads() : threads;
+  try {
+    for (int worker = 1; worker < wanted; ++worker) {
+      threads_.emplace_back([this, worker] { serve(static_cast<std::size_t>(worker)); });
+    }
+  } catch (const std::system_error& error) {
+    stop();
+    throw std::runtime_error("cannot start " + std::to_string(wanted) + " threads: " + error.what());
+  }
+}
+
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  start_.notify_all();
+  for (auto& thread : threads_) thread.join();
+}
+
+void Pool::run(std::size_t tasks, const Body& body) {
+  if (tasks == 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    body_ = &body;
+    tasks_ = tasks;
+    next_ = 0;
+    busy_ = threads_.size();
+    error_ = nullptr;
+    ++generation_;
+  }
+  start_.notify_all();
+  drain(0);
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [this] { return busy_ == 0; });
+  if (error_) std::rethrow_exception(error_);
+}
+
+void Pool::drain(std::size_t worker) {
+  for (std::size_t task; (task = next_.fetch_add(1)) < tasks_;) {
+    try {
+      (*body_)(task, worker);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_ || task < error_task_) {  // tasks start in order, so the first to fail is the same every time
+        error_ = std::current_exception();
+        error_task_ = task;
+      }
+      next_ = tasks_;
+    }
+  }
+}
+
+void Pool::serve(std::size_t worker) {
+  std::size_t seen = 0;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      start_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+      if (stopping_) return;
+      seen = generation_;
+    }
+    drain(worker);
+    const std::lock_guard lock(mutex_);
+    if (--busy_ == 0) done_.notify_one();
+  }
+}
+
+}  // namespace headscan
