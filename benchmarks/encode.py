@@ -13,9 +13,9 @@ import interleave
 import numpy as np
 
 import headscan as hs
-from headscan._rows import unit
-from headscan.text import encode_tokens, tokenize
-from headscan.vocabulary import read_vocabulary
+from headscan.common.vectors import unit
+from headscan.dictionaries.vocabulary import read_vocabulary
+from headscan.models.text import encode_tokens, tokenize
 
 WINDOW, LIMIT = 65_536, 1e-5
 

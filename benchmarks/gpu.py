@@ -19,7 +19,7 @@ from data import decaying, vo_factors
 from interleave import Contender
 
 import headscan as hs
-from headscan import cuda
+from headscan.core import cuda
 
 K, COHERENCE = 5, 0.3
 FEW_QUERIES, FEW_HEADS = 256, 4  # what the slow baselines are timed on

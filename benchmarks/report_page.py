@@ -21,7 +21,7 @@ import interleave
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import chromium, made_up_scan
-from headscan.vocabulary import read_vocabulary
+from headscan.dictionaries.vocabulary import read_vocabulary
 
 SHAPES = {  # layers, heads, rank; both sides, both poles
     "ViT-B/16-like, more heads": (14, 14, 64),

@@ -37,7 +37,7 @@ def model():
 
 def windows(concepts):
     """Windows of generated concepts, as the encoder gives them."""
-    from headscan._encoding import Window
+    from headscan.dictionaries.encoding import Window
 
     rng = np.random.default_rng(0)
     scale = data.spectrum(WIDTH)  # along the axes as they are: the packing finds its own
@@ -69,9 +69,9 @@ def hash_(folder, _):
 
 
 def build(folder, concepts):
-    from headscan._build import build as build_folder
-    from headscan._build import encode_into
-    from headscan._dictionary import HEAD
+    from headscan.dictionaries.build import build as build_folder
+    from headscan.dictionaries.build import encode_into
+    from headscan.dictionaries.dictionary import HEAD
 
     text_hash = Path(f"{folder}.text_hash").read_text()
 

@@ -10,7 +10,8 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
-from headscan.results import Scan, ScanInfo, make_table
+from headscan.explanations.result import Scan
+from headscan.explanations.table import ScanInfo, make_table
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 
 import headscan as hs
-from headscan import cli
-from headscan.cuda import devices_for
+from headscan.cli import main
+from headscan.core.devices import devices_for
 
 torch.set_num_threads(2)
 
@@ -145,11 +145,11 @@ def edit_command(bundle, folder, capsys, *options):
     """Scan a model folder by the command and return what runs ``headscan edit`` on it: status, output, errors."""
     (folder / "concepts.txt").write_text("\n".join(CONCEPTS))
     made = ["--dictionary", str(folder / "concepts.txt"), "-k", "3", "--show", "0", *options]
-    assert cli.main(["scan", f"local-dir:{bundle}", "--out", str(folder / "scan"), *made]) == 0
+    assert main.main(["scan", f"local-dir:{bundle}", "--out", str(folder / "scan"), *made]) == 0
     capsys.readouterr()
 
     def run(*arguments):
-        status = cli.main(["edit", f"local-dir:{bundle}", "--scan", str(folder / "scan"), *map(str, arguments)])
+        status = main.main(["edit", f"local-dir:{bundle}", "--scan", str(folder / "scan"), *map(str, arguments)])
         return status, *capsys.readouterr()
 
     return run

@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 import headscan as hs
 from browser import made_up_scan
 from headscan import figures
-from test_report import WORDS
+from tests.report.test_page import WORDS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import headscan as hs
-from headscan import cli, figures
+from headscan import figures
 from headscan.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -93,4 +93,4 @@ def test_every_command_parses():
     ]
     assert {command.split()[0] for command in commands} >= {"scan", "find", "explain", "compare"}
     for command in commands:
-        cli._parser().parse_args(shlex.split(command, comments=True))
+        main._parser().parse_args(shlex.split(command, comments=True))

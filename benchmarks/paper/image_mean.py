@@ -21,7 +21,7 @@ import interleave
 import numpy as np
 
 import headscan as hs
-from headscan.image_mean import ESTIMATES, estimate_image_mean
+from headscan.models.image_mean import ESTIMATES, estimate_image_mean
 
 LENGTHS = (0.1, 0.2, 0.3)
 REAL = Path(__file__).resolve().parents[3] / "shared/data/real_clip"

@@ -16,35 +16,32 @@ Singular Vector Decomposition", arXiv 2603.24653.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _version
-
-from headscan.adapters import Adapter, load_adapter
-from headscan.coherence import code_coherence, concept_coherence, encode_sentences
-from headscan.comp import SparseCodes, comp
-from headscan.compare import compare
-from headscan.comparison import Comparison
-from headscan.contributions import Contributions, contributions
-from headscan.dictionary import Dictionary, encode_dictionary, load_dictionary
+from headscan.common.files import package_version as _package_version
+from headscan.comparison.adapters import Adapter, load_adapter
+from headscan.comparison.compare import compare
+from headscan.comparison.result import Comparison
+from headscan.core.comp import SparseCodes, comp
+from headscan.core.pack import PackedAtoms, load_packed, pack
+from headscan.core.randomized_svd import RandomizedSVD, randomized_svd
+from headscan.core.svd import svd_factored
+from headscan.dictionaries.load import Dictionary, encode_dictionary, load_dictionary
+from headscan.dictionaries.merge import merge_dictionaries
 from headscan.edit import Direction, Edit, EditedModel, load_edit
-from headscan.embedding import EmbeddingExplanation, explain, written_in_words
 from headscan.errors import HeadscanError
-from headscan.explain import Explanations, explain_directions
-from headscan.filtering import merge_dictionaries
-from headscan.ground import Grounding, ground
-from headscan.heads import QKFactors, VOFactors, qk_factors, vo_factors
-from headscan.joint import JointMap, joint_map
-from headscan.models import Model, load_model
-from headscan.pack import PackedAtoms, load_packed, pack
-from headscan.pictures import preprocess
-from headscan.scan import Scan, load_scan, scan
-from headscan.significance import NullFidelity, null_fidelity, p_values, q_values
-from headscan.svd import RandomizedSVD, randomized_svd, svd_factored
+from headscan.explanations.coherence import code_coherence, concept_coherence, encode_sentences
+from headscan.explanations.directions import Explanations, explain_directions
+from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
+from headscan.explanations.scan import Scan, load_scan, scan
+from headscan.explanations.significance import NullFidelity, null_fidelity, p_values, q_values
+from headscan.heads.contributions import Contributions, contributions
+from headscan.heads.factors import QKFactors, VOFactors, qk_factors, vo_factors
+from headscan.models.joint import JointMap, joint_map
+from headscan.models.load import load_model
+from headscan.models.model import Model
+from headscan.models.pictures import preprocess
+from headscan.report.ground import Grounding, ground
 
-try:
-    __version__ = _version("headscan")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+__version__ = _package_version()
 
 __all__ = [
     "Adapter",

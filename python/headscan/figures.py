@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.errors import HeadscanError
-from headscan.heads import select_layers
+from headscan.heads.layers import select_layers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from headscan.results import Scan
+    from headscan.explanations.result import Scan
 
 __all__ = ["fidelity_curves", "head_map", "spectra"]
 
@@ -82,7 +82,7 @@ def head_map(scan: Scan, *, by: str = "fidelity", side: str | None = None) -> Fi
     HeadscanError
         If matplotlib is absent, or `by` or `side` is not one of these.
     """
-    from headscan.report._summary import summarise
+    from headscan.report.summary import summarise
 
     if by not in _MAPS:
         raise HeadscanError(f"a map is by {' or '.join(_MAPS)}, not {by!r}")

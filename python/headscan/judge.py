@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan import _files
+from headscan.common import files
+from headscan.common.terminal import one_line, plain, progress_bar
 from headscan.edit.judgements import JudgedItem
 from headscan.edit.matching import embed_queries, texts
 from headscan.errors import HeadscanError
-from headscan.terminal import one_line, plain, progress_bar
 
 if TYPE_CHECKING:
-    from headscan.dictionary import Dictionary
-    from headscan.models import Model
+    from headscan.dictionaries.load import Dictionary
+    from headscan.models.model import Model
 
 __all__ = ["EmbeddingJudge", "EndpointJudge"]
 
@@ -156,10 +156,10 @@ class EndpointJudge:
         return str(answer["choices"][0]["message"]["content"])
 
     def _read_cache(self) -> dict[str, float]:
-        if self.cache is None or not _files.expanded(self.cache).is_file():
+        if self.cache is None or not files.expanded(self.cache).is_file():
             return {}
         known: dict[str, float] = {}
-        for line in _files.expanded(self.cache).read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in files.expanded(self.cache).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
                 known[str(entry["key"])] = float(entry["score"])
@@ -170,7 +170,7 @@ class EndpointJudge:
     def _append(self, key: str, score: float) -> None:
         if self.cache is None:
             return
-        path = _files.expanded(self.cache)
+        path = files.expanded(self.cache)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             file.seek(0, os.SEEK_END)

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from config import MODEL_CONFIG, PREPROCESS_CONFIG
 from dictionary import concepts
-from evaluate import BUNDLE, Bundle
 from safetensors.torch import save_file
 from towers import State, build, widen
+
+from evaluate import BUNDLE, Bundle
 
 MEAN_PICTURES = 4096
 

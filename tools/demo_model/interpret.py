@@ -21,11 +21,11 @@ from pathlib import Path
 import labels
 import numpy as np
 import world
-from evaluate import BUNDLE, SEED, figure
 from sprites import IMAGES_VARIABLE
 from towers import normalised
 
 import headscan as hs
+from evaluate import BUNDLE, SEED, figure
 from headscan.evaluate.interpretability import Interpretability, interpretability
 
 _RESAMPLES = 2000

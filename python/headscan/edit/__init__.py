@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headscan.edit.apply import EditedModel, apply_edit
+from headscan.edit.direction import Direction
+from headscan.edit.edit import Edit, EditedModel, EditInfo, apply_edit
 from headscan.edit.files import load_edit
-from headscan.edit.table import Direction, Edit, EditInfo
 
 __all__ = ["Direction", "Edit", "EditInfo", "EditedModel", "apply_edit", "load_edit"]

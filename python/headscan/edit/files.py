@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from headscan import _files
-from headscan.edit.table import COLUMNS, Edit, EditInfo, unique
+from headscan.common import files
+from headscan.edit.direction import COLUMNS, unique
+from headscan.edit.edit import Edit, EditInfo
 from headscan.errors import HeadscanError
 
 __all__ = ["load_edit", "write_edit"]
@@ -16,7 +17,7 @@ _KIND, _FORMAT_VERSION = "headscan-edit", 1
 
 def write_edit(edit: Edit, path: str | Path) -> Path:
     """Write an edit; see `Edit.save`."""
-    target = _files.expanded(path)
+    target = files.expanded(path)
     content = {
         "format": _KIND,
         "format_version": _FORMAT_VERSION,
@@ -26,7 +27,7 @@ def write_edit(edit: Edit, path: str | Path) -> Path:
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _files.write_manifest(target, content)
+        files.write_manifest(target, content)
     except OSError as error:
         raise HeadscanError(f"cannot write the edit to {target}: {error.strerror or error}") from error
     return target
@@ -40,12 +41,12 @@ def load_edit(path: str | Path) -> Edit:
     HeadscanError
         If there is none, or it is damaged.
     """
-    source = _files.expanded(path)
+    source = files.expanded(path)
     if not source.is_file():
         raise HeadscanError(f"there is no edit {source}")
-    content = _files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
+    content = files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
     plain = {field.name: field.type for field in fields(EditInfo) if field.name != "steps"}
-    _files.check_types(content, plain, where=source)
+    files.check_types(content, plain, where=source)
     steps, rows = content.get("steps"), content.get("multipliers")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise HeadscanError(f"{source} is damaged: steps cannot be {steps!r}")

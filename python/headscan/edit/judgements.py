@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headscan import _files
+from headscan.common import files
+from headscan.edit.direction import Direction, said
+from headscan.edit.edit import Edit, EditInfo
 from headscan.edit.matching import POLES, written_rows
-from headscan.edit.table import Direction, Edit, EditInfo, said
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headscan.results import Scan
+    from headscan.explanations.result import Scan
 
 __all__ = ["Judge", "JudgedItem", "from_judgements", "items"]
 
@@ -78,7 +79,7 @@ def from_judgements(
         raise HeadscanError(f"mapping goes from scores, 1 to 5, to multipliers, or is a callable, not {mapping!r}")
     asked = items(scan, layers=layers)
     if isinstance(source, (str, Path)):
-        scores, origin = _from_file(_files.expanded(source), asked), Path(source).name
+        scores, origin = _from_file(files.expanded(source), asked), Path(source).name
     else:
         given = [float(score) for score in source(asked)]
         if len(given) != len(asked):

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan.dictionary import Dictionary, load_dictionary
-from headscan.edit.table import Direction, check_scan
+from headscan.common.vectors import normalise
+from headscan.dictionaries.load import Dictionary, load_dictionary
+from headscan.edit.direction import Direction
 from headscan.errors import HeadscanError
-from headscan.evaluate.zero_shot import class_embeddings
-from headscan.explain import explain_directions
-from headscan.heads import parse_layers, select_layers
-from headscan.joint import joint_map, normalise
-from headscan.models import check_model
+from headscan.explanations.directions import explain_directions
+from headscan.explanations.result import check_scan
+from headscan.heads.layers import parse_layers, select_layers
+from headscan.models.joint import joint_map
+from headscan.models.model import check_model
+from headscan.models.prompts import class_embeddings
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from headscan.models import Model
-    from headscan.results import Scan
+    from headscan.explanations.result import Scan
+    from headscan.models.model import Model
 
 __all__ = [
     "POLES",

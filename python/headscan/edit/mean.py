@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan._class_token import mean_writes
 from headscan.errors import HeadscanError
-from headscan.heads import vo_factors
-from headscan.image_mean import synthetic_pictures
-from headscan.joint import joint_map
+from headscan.heads.factors import vo_factors
+from headscan.heads.writes import mean_writes
+from headscan.models.image_mean import synthetic_pictures
+from headscan.models.joint import joint_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headscan.models import Model
+    from headscan.models.model import Model
 
 __all__ = ["ESTIMATE", "average_writes"]
 

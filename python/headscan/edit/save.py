@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headscan import _files
-from headscan._checkpoints import DEMO, explaining, packaged_folder
-from headscan._tensor_files import unpickled
+from headscan.common import files
+from headscan.common.files import packaged_folder
+from headscan.common.terminal import plain
 from headscan.errors import HeadscanError
-from headscan.terminal import plain
+from headscan.models.checkpoints import DEMO, explaining
+from headscan.models.tensor_files import unpickled
 
 if TYPE_CHECKING:
     import torch
 
-    from headscan.edit.apply import EditedModel
-    from headscan.models import Model
+    from headscan.edit.edit import EditedModel
+    from headscan.models.model import Model
 
 __all__ = ["EDIT_FILE", "card", "check_target", "save_edited"]
 
@@ -51,7 +52,7 @@ def save_edited(model: EditedModel, path: str | Path) -> Path:
         if target.suffix == ".safetensors":
             return _save_file(model, _as_in_checkpoint(model, state), target)
         source = _source_folder(model)
-        with _files.folder_aside(target) as aside:
+        with files.folder_aside(target) as aside:
             if source is not None:
                 _copy_folder(source, aside, state, model.checkpoint)
             else:
@@ -109,7 +110,7 @@ def _source_folder(model: Model) -> Path | None:
     if model.name == DEMO:
         return packaged_folder(DEMO)
     if model.name.startswith("local-dir:"):
-        return _files.expanded(model.name.removeprefix("local-dir:")).absolute()
+        return files.expanded(model.name.removeprefix("local-dir:")).absolute()
     if model.name.startswith("hf-hub:"):
         from huggingface_hub import snapshot_download
 
@@ -128,7 +129,7 @@ def check_target(model: Model, path: str | Path) -> Path:
     HeadscanError
         If the original is there, or something that is not an edited model, or it cannot be written.
     """
-    target, source = _files.expanded(path).absolute(), _source_folder(model)
+    target, source = files.expanded(path).absolute(), _source_folder(model)
     single = target.suffix == ".safetensors"
     own = {path.resolve() for path in model.checkpoint} | (set() if source is None else {source.resolve()})
     if target.resolve() in own or (single and target.parent.resolve() in own):
@@ -143,7 +144,7 @@ def check_target(model: Model, path: str | Path) -> Path:
         taken = target if target.exists() and not empty else None
     if taken is not None:
         raise HeadscanError(f"{taken} exists and is not of an edited model: choose another path")
-    _files.check_writable(target.parent)
+    files.check_writable(target.parent)
     return target
 
 
@@ -220,9 +221,9 @@ def _new_folder(model: EditedModel, aside: Path, state: Mapping[str, torch.Tenso
 
 def _save_file(model: EditedModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _files.write_aside(target) as aside:
+    with files.write_aside(target) as aside:
         _write(state, aside, {"format": "pt"})
-    with _files.write_aside(target.with_suffix(".md")) as aside:
+    with files.write_aside(target.with_suffix(".md")) as aside:
         aside.write_text(card(model), encoding="utf-8")
     model.edit.save(target.with_suffix(".edit.json"))
     return target

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headscan.errors import HeadscanError
-from headscan.evaluate.zero_shot import embed_images
-from headscan.models import Model, check_model, load_model
-from headscan.towers._weights import Weights
+from headscan.models.load import load_model
+from headscan.models.model import Model, check_model
+from headscan.models.pictures import embed_images
+from headscan.models.towers.weights import Weights
 
 if TYPE_CHECKING:
     import torch

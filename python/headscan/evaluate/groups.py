@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headscan.common.checks import checked, flags
 from headscan.errors import HeadscanError
-from headscan.evaluate._checks import checked, flags
 from headscan.evaluate.intervals import wilson
 
 if TYPE_CHECKING:

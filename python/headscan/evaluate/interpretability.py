@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan._class_token import head_writes
-from headscan.comp import comp
+from headscan.common.vectors import cosine
+from headscan.core.comp import comp
+from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
 from headscan.evaluate.factors import Factor, check_factors, name_factor, presence
-from headscan.heads import select_layers, vo_factors
-from headscan.joint import JointMap, cosine, joint_map
-from headscan.models import check_model
-from headscan.svd import svd_factored
+from headscan.heads.factors import vo_factors
+from headscan.heads.layers import select_layers
+from headscan.heads.writes import head_writes
+from headscan.models.joint import JointMap, joint_map
+from headscan.models.model import check_model
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from numpy.typing import NDArray
 
-    from headscan.dictionary import Dictionary
-    from headscan.models import Model
+    from headscan.dictionaries.load import Dictionary
+    from headscan.models.model import Model
 
 __all__ = ["Factor", "Interpretability", "head_writes", "interpretability", "name_factor", "rank_correlations"]
 

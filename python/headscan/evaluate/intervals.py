@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan.common.checks import flags
 from headscan.errors import HeadscanError
-from headscan.evaluate._checks import flags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan.common.checks import embeddings, flags
+from headscan.common.vectors import cosine, normalise
 from headscan.errors import HeadscanError
-from headscan.evaluate._checks import embeddings, flags
-from headscan.joint import cosine, normalise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan import _files
+from headscan.common import files
+from headscan.common.checks import checked, embeddings, texts
+from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
-from headscan.evaluate._checks import checked, embeddings, texts
 from headscan.evaluate.intervals import wilson
-from headscan.joint import normalise
-from headscan.models import check_model
-from headscan.pictures import embed_pixels, prepared
+from headscan.models.model import check_model
+from headscan.models.pictures import PICTURE_SUFFIXES, embed_images, pictures_in
+from headscan.models.prompts import class_embeddings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headscan.models import Model
+    from headscan.models.model import Model
 
-__all__ = ["ZeroShot", "class_embeddings", "embed_images", "read_image_folder", "zero_shot"]
+__all__ = ["ZeroShot", "read_image_folder", "zero_shot"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,48 +113,6 @@ def zero_shot(
     return ZeroShot(names, scores, known.astype(np.int64))
 
 
-def class_embeddings(
-    model: Model, classes: Sequence[str], *, templates: Sequence[str] = ("a photo of a {}",)
-) -> NDArray[np.float64]:
-    """Return one unit embedding a class, (classes, joint_dim): the mean of its normalised prompts, normalised.
-
-    Raises
-    ------
-    HeadscanError
-        If a template does not hold ``{}`` once, there are no classes, or the model embeds one as NaN.
-    """
-    classes, templates = texts(classes, "classes"), texts(templates, "templates")
-    for template in templates:
-        if template.count("{}") != 1:
-            raise HeadscanError(f"a template needs {{}} once, where the class goes; got {template!r}")
-    prompts = [template.replace("{}", name) for name in classes for template in templates]
-    embedded = normalise(embeddings(model.encode_text(prompts), "the prompts' embeddings"))
-    return normalise(embedded.reshape(len(classes), len(templates), -1).mean(axis=1))
-
-
-def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray[np.float64]:
-    """Embed pictures with the model's own preprocessing.
-
-    Parameters
-    ----------
-    model : Model
-    images : array or tensor of uint8, shape (n, height, width, 3), or sequence of paths
-        RGB pictures.
-    batch_size : int, default 128
-
-    Returns
-    -------
-    ndarray of float64, shape (n, joint_dim)
-        Unit rows.
-
-    Raises
-    ------
-    HeadscanError
-        If the pictures are of another kind, one cannot be read, or the model embeds one as NaN.
-    """
-    return np.concatenate([embed_pixels(model, pixels) for pixels in prepared(model, images, batch_size=batch_size)])
-
-
 def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
     """Return the pictures, labels and class names of a folder with one subfolder a class.
 
@@ -164,13 +123,13 @@ def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64]
     HeadscanError
         If there is no such folder or no picture in it.
     """
-    root = _files.expanded(folder)
+    root = files.expanded(folder)
     if not root.is_dir():
         raise HeadscanError(f"there is no image folder {root}")
     subfolders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [(path, label) for label, subfolder in enumerate(subfolders) for path in _files.pictures_in(subfolder)]
+    found = [(path, label) for label, subfolder in enumerate(subfolders) for path in pictures_in(subfolder)]
     if not found:
-        kinds = ", ".join(_files.PICTURE_SUFFIXES)
+        kinds = ", ".join(PICTURE_SUFFIXES)
         raise HeadscanError(f"{root} holds no pictures: expected one subfolder a class with {kinds}")
     names = tuple(path.name.replace("_", " ") for path in subfolders)
     return [path for path, _ in found], np.array([label for _, label in found], dtype=np.int64), names

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from headscan.report._page import write_report
+from headscan.report.page import write_report
 
 __all__ = ["write_report"]

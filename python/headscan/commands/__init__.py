@@ -1,1 +1,0 @@
-"""The subcommands of ``headscan``, a module each: `add` describes one, its `run` calls the library and prints."""

@@ -1,0 +1,212 @@
+"""Files: the cache folder, writing aside and renaming, manifests.
+
+Nothing here leaves a half-written result under its final name: a file is written beside its place, flushed to
+the disk and then renamed, a folder likewise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.resources
+import json
+import math
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from headscan.errors import HeadscanError
+
+__all__ = [
+    "cache_folder",
+    "check_types",
+    "check_writable",
+    "expanded",
+    "file_sha256",
+    "folder_aside",
+    "now",
+    "package_version",
+    "packaged_folder",
+    "read_manifest",
+    "replace_folder",
+    "write_aside",
+    "write_manifest",
+]
+
+_CHUNK_BYTES = 1 << 20
+_FITS: dict[str, Callable[[Any], bool]] = {  # by the annotation of a dataclass's field
+    "str": lambda value: isinstance(value, str),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: type(value) is int and value >= 0,
+    "float": lambda value: type(value) in (int, float) and math.isfinite(value),
+    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_FITS["int"], value)),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_FITS["str"], value)),
+}
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Raises
+    ------
+    HeadscanError
+        If there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise HeadscanError(f"there is no home folder for {Path(path).parts[0]} in {path}") from error
+
+
+def cache_folder() -> Path:
+    """Return the folder for encoded dictionaries: ``$HEADSCAN_CACHE``, or one in the XDG cache folder."""
+    chosen = os.environ.get("HEADSCAN_CACHE")
+    if chosen:
+        return expanded(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (expanded(base) if base else expanded("~") / ".cache") / "headscan"
+
+
+def package_version() -> str:
+    """Return the installed version of headscan."""
+    try:
+        return version("headscan")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
+
+
+def now() -> str:
+    """Return the current time as ISO 8601 in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise unless `folder` could be created, or written into, now.
+
+    Raises
+    ------
+    HeadscanError
+        If `folder` or a parent is not a folder, or cannot be written.
+    """
+    place = folder.absolute()
+    try:
+        while not place.exists():
+            if place.is_symlink():
+                raise HeadscanError(f"cannot write to {folder}: {place} is a link to nothing")
+            place = place.parent
+        if not place.is_dir():
+            raise HeadscanError(f"cannot write to {folder}: {place} is not a folder")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise HeadscanError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on success flush it to disk and rename it to `path`, on failure remove it."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_aside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; on success it takes the place of `folder`, on failure it is removed.
+
+    What `folder` held before is moved out of the way first and deleted last, so that a reader finds either
+    the old content, nothing, or the new content, never a mixture.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
+    aside.mkdir()
+    try:
+        yield aside
+        replace_folder(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Rename the folder `new` to `folder`; what is there is moved out of the way first and deleted last."""
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.old")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a JSON manifest, aside and then renamed."""
+    with write_aside(path) as aside:
+        aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, Any]:
+    """Read a JSON manifest and check that it describes a `kind` (such as "headscan-scan") of this format.
+
+    Raises
+    ------
+    HeadscanError
+        If it is absent, unreadable, not JSON, of another kind or of a newer format.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise HeadscanError(f"{path.parent} holds no {path.name}: it is not a {kind} folder") from error
+    except OSError as error:
+        raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+        raise HeadscanError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != kind:
+        raise HeadscanError(f"{path} was not written as a {kind} manifest")
+    if manifest.get("format_version") != format_version:
+        raise HeadscanError(
+            f"{path} has format {manifest.get('format_version')!r}; this version reads {format_version}"
+        )
+    return manifest
+
+
+def check_types(manifest: Mapping[str, Any], types: Mapping[str, Any], *, where: Path) -> None:
+    """Raise unless a manifest has every field, of its type: an annotation, as in `dataclasses.Field.type`.
+
+    Raises
+    ------
+    HeadscanError
+        If one is absent, or not of its type; whole numbers are counts, from 0.
+    """
+    for name, kind in types.items():
+        if name not in manifest:
+            raise HeadscanError(f"{where} is damaged: {name} is missing")
+        if not _FITS[kind](manifest[name]):
+            raise HeadscanError(f"{where} is damaged: {name} cannot be {manifest[name]!r}")
+
+
+def packaged_folder(*parts: str) -> Path:
+    """Return the path of data shipped inside the package."""
+    return Path(str(importlib.resources.files("headscan").joinpath("data", *parts)))

@@ -1,0 +1,1 @@
+"""What fine-tuning did to each head, in figures and in words."""

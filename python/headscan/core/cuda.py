@@ -1,0 +1,176 @@
+"""The CUDA engine: loaded on demand, handed the pointers of torch's memory on torch's current stream.
+
+It is a module of its own (``headscan.core._cuda``), built where nvcc is found. Importing headscan neither needs nor
+loads it, a driver or torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from headscan.core import devices
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from headscan.core.pack import PackedAtoms
+
+__all__ = ["groups", "run_comp", "run_svd_factored", "upload"]
+
+_BLOCK = 64  # atoms a block of the packed form: parts hold whole ones
+_uploads: WeakKeyDictionary[PackedAtoms, dict[tuple[int, ...], list[Any]]] = WeakKeyDictionary()
+
+
+def _torch_device(index: int) -> Any:
+    import torch
+
+    return torch.device("cuda", index)
+
+
+def _stream(index: int) -> int:
+    import torch
+
+    return int(torch.cuda.current_stream(index).cuda_stream)
+
+
+def tensor_on(value: Any, index: int) -> Any:
+    """Bring an array to a device as a contiguous float32 or float64 tensor; one that is there stays as it is."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.require(value, requirements=["C", "W"]))  # torch warns of what it might not write
+    tensor = value.detach()
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"expected float32 or float64, got {tensor.dtype}")
+    return tensor.to(_torch_device(index)).contiguous()
+
+
+def groups(packed: PackedAtoms, indices: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Group devices so that each group holds the whole dictionary: each device alone where that fits them all.
+
+    Else all are one group, and each of them holds a part; a part that does not fit either is streamed.
+    """
+    alone: list[tuple[int, ...]] = [(index,) for index in indices]
+    there = _uploads.setdefault(packed, {})
+    if len(indices) == 1 or indices in there:
+        return [indices]
+    return alone if all(one in there or devices.engine().fits(packed.layout, *one) for one in alone) else [indices]
+
+
+def upload(packed: PackedAtoms, group: tuple[int, ...], *, memory_bytes: int = 0) -> list[Any]:
+    """Return the dictionary's parts, one a device: copied there once, freed with `packed`.
+
+    Parameters
+    ----------
+    packed : PackedAtoms
+    group : tuple of int
+        CUDA devices.
+    memory_bytes : int
+        Device memory that the part may take on each; what does not fit is kept in pinned host memory and streamed.
+        0 takes what is free, less what a call needs.
+    """
+    there = _uploads.setdefault(packed, {})
+    if group not in there:
+        arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
+        step = -(-len(packed) // (_BLOCK * len(group))) * _BLOCK
+        there[group] = [
+            devices.engine().Dictionary(
+                packed.atoms, packed.layout, *arrays, index, first, min(step, len(packed) - first), memory_bytes
+            )
+            for index, first in zip(group, range(0, len(packed), step), strict=False)  # few blocks: few devices
+        ]
+    return there[group]
+
+
+def run_comp(x: Any, packed: PackedAtoms, placed: devices.Placed, *, k: int, coherence: float) -> tuple[Any, ...]:
+    """COMP on CUDA: indices, coefficients, certified, and the atoms rescored a query.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit; for data copied there, also where a row of x holds NaN or infinity.
+    """
+    if x.ndim != 2:
+        raise ValueError(f"x must have 2 dimensions, got {x.ndim}")
+    if placed.resident:
+        return _launch_comp(tensor_on(x, placed.indices[0]), packed, placed.indices, k, coherence)
+    _check_rows(x)
+    sharing = groups(packed, placed.indices)
+    # All devices are started before the first is waited for.
+    running = [
+        _launch_comp(tensor_on(part, group[0]), packed, group, k, coherence)
+        for part, group in zip(np.array_split(x, len(sharing)), sharing, strict=True)
+    ]
+    return tuple(np.concatenate([array.cpu().numpy() for array in arrays]) for arrays in zip(*running, strict=True))
+
+
+def _launch_comp(x: Any, packed: PackedAtoms, group: tuple[int, ...], k: int, coherence: float) -> tuple[Any, ...]:
+    """Enqueue COMP on the first device's current stream; x and the results are there."""
+    import torch
+
+    parts = upload(packed, group)
+    n, columns = x.shape
+    indices = torch.empty((n, k), dtype=torch.int64, device=x.device)
+    coefficients = torch.empty((n, k), dtype=torch.float64, device=x.device)
+    certified = torch.empty(n, dtype=torch.bool, device=x.device)
+    rescored = torch.empty(n, dtype=torch.int64, device=x.device)
+    outputs = (indices, coefficients, certified, rescored)
+    run = devices.engine().comp_float32 if x.dtype == torch.float32 else devices.engine().comp_float64
+    fit_width = int(packed.layout["fit_width"])
+    pointers = (array.data_ptr() for array in outputs)
+    run(x.data_ptr(), n, columns, parts, k, coherence, fit_width, *pointers, _stream(group[0]))
+    return outputs
+
+
+def _check_rows(x: npt.NDArray[Any]) -> None:
+    with np.errstate(over="ignore"):
+        squares = np.square(x, dtype=np.float64).sum(axis=1)
+    bad = np.flatnonzero(~(squares < 1e30))
+    if not bad.size:
+        return
+    row = int(bad[0])
+    if not np.isfinite(x[row]).all():
+        raise ValueError(f"x must be finite; row {row} holds NaN or infinity")
+    raise ValueError(f"x is far too long in row {row}: its norm must be below 1e15")
+
+
+def run_svd_factored(left: Any, right: Any, placed: devices.Placed) -> tuple[Any, Any, Any]:
+    """Decompose factored matrices on the first of the devices.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit; for data copied there, also where a factor holds NaN or infinity.
+    """
+    import torch
+
+    for name, factors in (("left", left), ("right", right)):
+        if factors.ndim != 3:
+            raise ValueError(f"{name} must have 3 dimensions, got {factors.ndim}")
+        if not placed.resident and not np.isfinite(factors).all():
+            item = int(np.flatnonzero(~np.isfinite(factors).all(axis=(1, 2)))[0])
+            raise ValueError(f"the {name} factor of matrix {item} holds NaN or infinity")
+    n, d, r = left.shape
+    if len(right) != n or right.shape[1] != r:  # the engine is told one n and one r
+        raise ValueError(
+            "expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', "
+            f"got {tuple(left.shape)} and {tuple(right.shape)}"
+        )
+    index = placed.indices[0]
+    there, other = tensor_on(left, index), tensor_on(right, index)
+    e = other.shape[2]
+    outputs = [torch.empty(shape, dtype=there.dtype, device=there.device) for shape in ((n, d, r), (n, r), (n, r, e))]
+    run = (
+        devices.engine().svd_factored_float32
+        if there.dtype == torch.float32
+        else devices.engine().svd_factored_float64
+    )
+    pointers = (array.data_ptr() for array in outputs)
+    run(there.data_ptr(), other.data_ptr(), n, d, r, e, *pointers, index, _stream(index))
+    u, s, vh = outputs if placed.resident else [array.cpu().numpy() for array in outputs]
+    return u, s, vh

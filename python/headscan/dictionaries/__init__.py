@@ -1,0 +1,1 @@
+"""Dictionaries: lists of concepts, read, encoded, saved as folders and opened again."""

@@ -1,0 +1,170 @@
+"""A dictionary's folder: texts, mean and principal axes, shards of atoms with their packed form, a manifest.
+
+    manifest.json          what it is, how it was made, hashes
+    texts.txt              one concept a line, UTF-8
+    mean.npy, rotation.npy float64 (width), float32 (width, width)
+    shards/00000/          65,536 atoms: atoms.f32 (rows, width), codes.u8, scale.f32, error.f32, beyond.f32 as in
+                           `PackedAtoms`, little-endian; shard.json with their hashes
+
+A shard is written aside and renamed as a whole, so it is there or it is not. The files of all shards are mapped one
+after another, so that every array reads as one; atoms are read from their files row by row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan.common import files
+from headscan.core import _core
+from headscan.core.pack import PackedAtoms, RowFiles
+from headscan.errors import HeadscanError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SHARD_ROWS", "content_hash", "open_shards", "shard_folders", "write_head", "write_shard"]
+
+SHARD_ROWS = 65_536  # whole blocks of 64 atoms, and every file but those of the last shard fills whole pages
+VERIFY_BYTES = 4 << 30  # shards of less in all are hashed whenever they are opened
+_BLOCK, _SEGMENT_BOUNDS = 64, 3
+_FILES = {"atoms": "f32", "codes": "u8", "scale": "f32", "error": "f32", "beyond": "f32"}
+_SHARD = "shard.json"
+
+
+def shard_folders(folder: Path, rows: int, shard_rows: int) -> Iterator[tuple[Path, slice]]:
+    """Yield the folder of each shard and the rows that belong there."""
+    for number, first in enumerate(range(0, rows, shard_rows)):
+        yield folder / "shards" / f"{number:05d}", slice(first, min(first + shard_rows, rows))
+
+
+def write_shard(folder: Path, arrays: Mapping[str, NDArray[Any]], *, largest_norm: float) -> None:
+    """Write one shard aside, flush it to the disk and rename it; `arrays` are those of the packed form."""
+    with files.folder_aside(folder) as aside:
+        hashes = {}
+        for name, kind in _FILES.items():
+            data = np.ascontiguousarray(arrays[name], dtype="u1" if kind == "u8" else "<f4").reshape(-1).view("u1")
+            hashes[name] = hashlib.sha256(data.data).hexdigest()
+            with (aside / f"{name}.{kind}").open("wb") as file:
+                file.write(data.data)
+                os.fsync(file.fileno())
+        record = {"rows": len(arrays["atoms"]), "largest_norm": largest_norm, "sha256": hashes}
+        files.write_manifest(aside / _SHARD, record)
+
+
+def write_head(folder: Path, *, mean: NDArray[np.float64], rotation: NDArray[np.float32]) -> None:
+    """Write mean and principal axes."""
+    for name, array in (("mean", mean), ("rotation", rotation)):
+        with files.write_aside(folder / f"{name}.npy") as aside, aside.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+
+def content_hash(texts: bytes, mean: NDArray[np.float64], atoms: Sequence[str]) -> str:
+    """Return the SHA-256 over the hashes of texts, mean and each shard's atoms."""
+    head = (texts, np.ascontiguousarray(mean, dtype="<f8").data)
+    parts = [*(hashlib.sha256(part).hexdigest() for part in head), *atoms]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def seal(folder: Path, *, rows: int, width: int, shard_rows: int, shift: int) -> dict[str, Any]:
+    """Return what the manifest says of the written files."""
+    shards = [place for place, _ in shard_folders(folder, rows, shard_rows)]
+    records = [json.loads((shard / _SHARD).read_text(encoding="utf-8")) for shard in shards]
+    texts, mean = (folder / "texts.txt").read_bytes(), np.load(folder / "mean.npy", allow_pickle=False)
+    layout = {
+        "rows": rows, "width": width, "fit_width": width, "shift": shift,
+        "largest_norm": max(record["largest_norm"] for record in records),
+    }  # fmt: skip
+    named = {name: folder / name for name in ("texts.txt", "mean.npy", "rotation.npy")}
+    named |= {f"shards/{shard.name}/{_SHARD}": shard / _SHARD for shard in shards}
+    return {
+        "concepts": rows,
+        "hash": content_hash(texts, mean, [record["sha256"]["atoms"] for record in records]),
+        "shard_rows": shard_rows,
+        "layout": layout,
+        "sha256": {name: files.file_sha256(path) for name, path in named.items()},
+    }
+
+
+@contextmanager
+def damaged(folder: Path) -> Iterator[None]:
+    """Say of whatever goes wrong while reading that the folder is damaged."""
+    try:
+        yield
+    except HeadscanError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise HeadscanError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+
+
+def open_shards(
+    folder: Path, manifest: Mapping[str, Any], *, verify: bool | None
+) -> tuple[tuple[str, ...], NDArray[np.float64], PackedAtoms]:
+    """Return texts, mean and the packed atoms of a folder, mapped; `verify` None decides by size.
+
+    Raises
+    ------
+    HeadscanError
+        If files are missing, damaged, or do not fit together.
+    """
+    with damaged(folder):
+        layout, shard_rows = dict(manifest["layout"]), int(manifest["shard_rows"])
+        shards = list(shard_folders(folder, int(layout["rows"]), shard_rows))
+        for name in ("texts.txt", "mean.npy", "rotation.npy"):
+            _check_hash(folder / name, manifest["sha256"][name])
+        records = [_read_record(shard, rows, folder, manifest) for shard, rows in shards]
+        total = sum(path.stat().st_size for shard, _ in shards for path in shard.iterdir())
+        if verify or (verify is None and total < VERIFY_BYTES):
+            for (shard, _), record in zip(shards, records, strict=True):
+                for name, kind in _FILES.items():
+                    _check_hash(shard / f"{name}.{kind}", record["sha256"][name])
+        data = (folder / "texts.txt").read_bytes()
+        texts, mean = tuple(data.decode("utf-8").split("\n")), np.load(folder / "mean.npy", allow_pickle=False)
+        hashes = [record["sha256"]["atoms"] for record in records]
+        if content_hash(data, mean, hashes) != manifest["hash"]:
+            raise HeadscanError(f"{folder} is damaged: its content does not match its hash")
+        packed = _map([shard for shard, _ in shards], layout, shard_rows, np.load(folder / "rotation.npy"))
+        expected = ((layout["rows"], layout["width"]), (layout["width"],), layout["rows"])
+        if (packed.atoms.shape, mean.shape, len(texts)) != expected:
+            raise HeadscanError(f"{folder} is damaged: its arrays do not fit its layout")
+        return texts, mean, packed
+
+
+def _read_record(shard: Path, rows: slice, folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    _check_hash(shard / _SHARD, manifest["sha256"][str((shard / _SHARD).relative_to(folder))])
+    record: dict[str, Any] = json.loads((shard / _SHARD).read_text(encoding="utf-8"))
+    if record["rows"] != rows.stop - rows.start:
+        raise HeadscanError(f"{shard} is damaged: it holds {record['rows']} rows, not {rows.stop - rows.start}")
+    return record
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if files.file_sha256(path) != expected:
+        raise HeadscanError(f"{path} is damaged: its content does not match its hash")
+
+
+def _map(shards: list[Path], layout: dict[str, Any], shard_rows: int, rotation: NDArray[np.float32]) -> PackedAtoms:
+    rows, width = layout["rows"], layout["width"]
+    blocks, steps = -(-rows // _BLOCK), -(-width // 4)
+    values = {"atoms": width, "codes": steps * 4, "scale": 1, "error": 1, "beyond": _SEGMENT_BOUNDS}  # of an atom
+    arrays: dict[str, Any] = {}
+    for name, kind in _FILES.items():
+        rows_on_disk = RowFiles([shard / f"{name}.{kind}" for shard in shards], rows=shard_rows)
+        size = values[name] * (1 if kind == "u8" else 4)
+        count = rows if name == "atoms" else blocks * _BLOCK
+        sizes = [size * min(shard_rows, count - first) for first in range(0, count, shard_rows)]
+        if [os.fstat(file).st_size for file in rows_on_disk.descriptors] != sizes:
+            raise HeadscanError(f"{shards[0].parent} is damaged: its {name} are not of the size that is said")
+        mapped = _core.map_files(rows_on_disk.descriptors, sizes)
+        arrays[name] = mapped if kind == "u8" else mapped.view("<f4")
+        if name == "atoms":
+            arrays |= {"atoms": arrays["atoms"].reshape(rows, width), "row_files": rows_on_disk}
+    arrays["codes"] = arrays["codes"].reshape(blocks, steps, _BLOCK, 4)
+    return PackedAtoms(rotation=rotation, layout=layout, **arrays)

@@ -1,0 +1,74 @@
+"""A direction of a head that an edit scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headscan.errors import HeadscanError
+
+__all__ = ["COLUMNS", "Direction", "is_finite", "said", "unique"]
+
+COLUMNS = ("part", "layer", "head", "index", "multiplier")
+
+
+class Direction(NamedTuple):
+    """A singular pair of a head's value-output matrix: `index` counts from 0, the largest sigma first."""
+
+    part: str
+    layer: int
+    head: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+def unique(rows: Iterable[Sequence[Any]]) -> dict[Direction, float]:
+    """Return rows of part, layer, head, index and multiplier as a mapping.
+
+    Raises
+    ------
+    HeadscanError
+        If one is not such a row, or a direction comes twice with different multipliers.
+    """
+    found: dict[Direction, float] = {}
+    for *where, value in rows:
+        direction, multiplier = checked_direction(where), checked_multiplier(value)
+        if found.setdefault(direction, multiplier) != multiplier:
+            raise HeadscanError(
+                f"{said(direction)} comes twice: scaled by {found[direction]:g} and by {multiplier:g}"
+            )
+    return found
+
+
+def checked_direction(key: Any) -> Direction:
+    part, *numbers = key
+    if part != "vo":
+        raise HeadscanError(f"only directions of the part 'vo' can be edited, not of {part!r}")
+    whole = [number for number in numbers if isinstance(number, (int, np.integer)) and not isinstance(number, bool)]
+    if len(whole) != 3 or len(numbers) != 3 or min(whole) < 0:
+        raise HeadscanError(f"layer, head and index of a direction are whole numbers from 0, not {numbers!r}")
+    layer, head, index = map(int, whole)
+    return Direction("vo", layer, head, index)
+
+
+def checked_multiplier(value: Any) -> float:
+    if not is_finite(value):
+        raise HeadscanError(f"a multiplier is a finite number, not {value!r:.80}")
+    return float(value)
+
+
+def is_finite(value: Any) -> bool:
+    """Say whether a value is a number, and no truth value, that a float can hold."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def said(direction: Direction) -> str:
+    """Name a direction in words."""
+    return f"layer {direction.layer}, head {direction.head}, index {direction.index}"

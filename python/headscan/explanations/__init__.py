@@ -1,0 +1,1 @@
+"""Directions explained in words: codes, significance, the table, and reading it."""

@@ -1,0 +1,136 @@
+"""Find: which directions of a scan are about a text, and which of their concepts say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headscan.common.vectors import normalise
+from headscan.dictionaries.load import load_dictionary
+from headscan.dictionaries.vocabulary import PACKAGED
+from headscan.errors import HeadscanError
+from headscan.models.model import check_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from headscan.dictionaries.load import Dictionary
+    from headscan.explanations.result import Scan
+    from headscan.models.model import Model
+
+__all__ = ["find"]
+
+_SHOWN = 0.1  # a concept made a row match if it brought this share of what the best one brought
+
+
+def find(
+    scan: Scan,
+    text: str,
+    *,
+    model: Model | None = None,
+    dictionary: Dictionary | None = None,
+    count: int | None = 10,
+    layers: Iterable[int] | None = None,
+    side: str | None = None,
+    pole: str | None = None,
+) -> pd.DataFrame:
+    """Return the explanations that are about a text, the best first.
+
+    The score is the sum over an explanation's concepts of coefficient times similarity to the text: with a model,
+    the inner product in joint space of the text and the explained part of the direction; without one, the weight of
+    the concepts that hold every word of the text.
+
+    Parameters
+    ----------
+    text : str
+        What to look for.
+    model : Model, optional
+        The model of the scan, which encodes the text.
+    dictionary : Dictionary, optional
+        The scan's dictionary, where it is at hand. By default a packaged one is taken from the cache; of another
+        list the concepts that the scan uses are encoded, once.
+    count : int or None, default 10
+        Rows, at most; None for all with a positive score.
+    layers : iterable of int, optional
+        Only these layers.
+    side, pole : str, optional
+        Only this side or pole.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `score`, `matched` (the concepts that made it match, with what each brought), then those of
+        `Scan.table`.
+
+    Raises
+    ------
+    HeadscanError
+        If the text has no word, or model or dictionary are not the scan's.
+    """
+    import pandas as pd
+
+    words = _words(text)
+    if not words:
+        raise HeadscanError(f"a text to find needs at least one word, not {text!r}")
+    if count is not None and count < 0:
+        raise HeadscanError(f"count must be at least 0, not {count}")
+    rows = scan.rows(layers=layers, side=side, pole=pole)
+    places = range(scan.info.k)
+    code, used = pd.factorize(rows[[f"concept_{place}" for place in places]].to_numpy(dtype=object).ravel())
+    if model is not None:
+        similarity = _by_meaning(scan, text, used, model=model, dictionary=dictionary)
+    elif dictionary is None:
+        similarity = np.array([float(words <= _words(concept)) for concept in used])
+    else:
+        raise HeadscanError(
+            "a dictionary alone cannot encode the text: pass its model too, or neither to match words"
+        )
+    coefficients = rows[[f"coefficient_{place}" for place in places]].to_numpy()
+    brought = coefficients * similarity[code.reshape(coefficients.shape)]  # (rows, k)
+    score = brought.sum(axis=1)
+    order = np.argsort(-score, kind="stable")
+    order = order[score[order] > 0][:count]
+    best: pd.DataFrame = rows.iloc[order].reset_index(drop=True)
+    names = used[code.reshape(coefficients.shape)[order]]
+    best.insert(0, "score", score[order])
+    best.insert(1, "matched", [_reason(*pair) for pair in zip(names, brought[order], strict=True)])
+    return best
+
+
+def _by_meaning(
+    scan: Scan, text: str, concepts: NDArray[np.object_], *, model: Model, dictionary: Dictionary | None
+) -> NDArray[np.float64]:
+    """Return the cosine of a text with each concept, (concepts,), centred as the scan's dictionary is."""
+    from headscan.models.prompts import class_embeddings
+
+    check_model(model)
+    info = scan.info
+    if model.weights_hash != info.weights_hash:
+        raise HeadscanError(
+            f"{model.name} is not the model of this scan, which is {info.model} with other weights: load that one"
+        )
+    if dictionary is None:  # packaged lists are in the cache already; of others only the file's name is known
+        source = info.dictionary if info.dictionary in PACKAGED else list(concepts)
+        dictionary = load_dictionary(source, model=model, template=info.template.split(" | "))
+    row = {concept: place for place, concept in enumerate(dictionary.texts)}
+    missing = next((concept for concept in concepts if concept not in row), None)
+    if missing is not None:
+        raise HeadscanError(f"the dictionary {dictionary.source} is not the scan's: it has no concept {missing!r}")
+    query = normalise(class_embeddings(model, [text], templates=dictionary.templates) - dictionary.mean)[0]
+    atoms = dictionary.packed.take(np.array([row[concept] for concept in concepts]))
+    return np.asarray(atoms @ query, dtype=np.float64)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def _reason(concepts: Sequence[str], brought: NDArray[np.float64]) -> str:
+    """Name the concepts that made a row match and what each brought, the most first."""
+    order = np.argsort(-brought, kind="stable")
+    shown = [place for place in order if brought[place] > max(0.0, _SHOWN * brought.max())]
+    return ", ".join(f"{concepts[place]} {brought[place]:.2f}" for place in shown)

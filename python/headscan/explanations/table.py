@@ -1,0 +1,109 @@
+"""The table of explanations, a row each, and what a scan records beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+__all__ = ["ScanInfo", "make_table"]
+
+_LABELS = (
+    "tower",
+    "part",
+    "layer",
+    "head",
+    "index",
+    "side",
+    "pole",
+    "sigma",
+    "fidelity",
+    "joint_fidelity",
+    "p_value",
+    "q_value",
+    "joint_p_value",
+    "joint_q_value",
+    "certified",
+    "concepts",
+)
+
+
+@dataclass(frozen=True)
+class ScanInfo:
+    """What a scan was made from.
+
+    Attributes
+    ----------
+    headscan, created : str
+        Version of headscan, and when (ISO 8601, UTC).
+    model, weights_hash : str
+        The model's name and the SHA-256 of its weights.
+    pretrained : str or None
+        The tag or path of its weights, where the name alone does not say.
+    image_mean_hash : str or None
+        SHA-256 of the image mean that was subtracted (float64, little-endian), None if none was.
+    dictionary, dictionary_hash, template : str
+        The dictionary's source, SHA-256 and template.
+    concepts : int
+        Its number of concepts.
+    tower : str
+        The tower explained, ``"image"`` or ``"text"``.
+    parts, layers, sides, poles : tuple
+        What was explained in it.
+    k : int
+        Concepts per explanation.
+    coherence : float
+        Weight of the concepts' similarity to one another.
+    folded : bool
+        Whether the layer norm was folded in.
+    significance : int
+        Random directions that the explanations were compared with; 0 where they were not.
+    """
+
+    headscan: str
+    created: str
+    model: str
+    pretrained: str | None
+    weights_hash: str
+    image_mean_hash: str | None
+    dictionary: str
+    dictionary_hash: str
+    template: str
+    concepts: int
+    tower: str
+    parts: tuple[str, ...]
+    layers: tuple[int, ...]
+    sides: tuple[str, ...]
+    poles: tuple[str, ...]
+    k: int
+    coherence: float
+    folded: bool
+    significance: int = 0
+
+
+def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.DataFrame:
+    """Return the table of `Scan.table`; codes come as columns ``indices`` and ``coefficients``, (n, k)."""
+    import pandas as pd
+
+    indices, coefficients = columns["indices"], columns["coefficients"]
+    used, places = np.unique(indices, return_inverse=True)
+    words = np.array([texts[atom] for atom in used], dtype=object)[places.reshape(indices.shape)]  # (n, k)
+    table = {name: columns[name] for name in _LABELS if name in columns}
+    table["concepts"] = [_joined(*row) for row in zip(words, coefficients, strict=True)]
+    for place in range(k):
+        table[f"concept_{place}"] = words[:, place]
+        table[f"atom_{place}"] = indices[:, place]
+        table[f"coefficient_{place}"] = coefficients[:, place]
+    frame: pd.DataFrame = pd.DataFrame(table)
+    return frame
+
+
+def _joined(words: Sequence[str], coefficients: np.ndarray[Any, Any]) -> str:
+    order = np.argsort(-coefficients, kind="stable")
+    return ", ".join(words[place] for place in order if coefficients[place] > 0)

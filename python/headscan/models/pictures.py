@@ -1,0 +1,234 @@
+"""Pictures: read, prepared as a model's own preprocessing does, and embedded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan.common import files
+from headscan.common.terminal import one_line
+from headscan.common.vectors import normalise
+from headscan.errors import HeadscanError
+from headscan.models.hugging_face import is_transformers
+from headscan.models.model import check_model
+from headscan.models.towers.forward import evaluating
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from headscan.models.model import Model
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "embed_images",
+    "embed_pixels",
+    "found_pictures",
+    "pictures_in",
+    "prepared",
+    "preprocess",
+    "preprocessing",
+    "read_picture",
+]
+
+
+PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def found_pictures(folder: str | Path) -> list[Path]:
+    """Return the pictures in a folder and those below it, sorted.
+
+    Raises
+    ------
+    HeadscanError
+        If there is no such folder, or no picture in it.
+    """
+    place = files.expanded(folder)
+    if not place.is_dir():
+        raise HeadscanError(f"there is no folder of pictures {place}")
+    paths = pictures_in(place)
+    if not paths:
+        raise HeadscanError(f"{place} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+    return paths
+
+
+def read_picture(path: str | Path) -> Image:
+    """Return a picture in RGB; what is transparent in it shows the colour that lies under it, as in open_clip.
+
+    Raises
+    ------
+    HeadscanError
+        If it is no path, cannot be read, or is larger than pillow takes for safe.
+    """
+    from PIL import Image
+
+    if not isinstance(path, (str, Path)):
+        raise HeadscanError(f"a picture is read from a path, not {type(path).__qualname__}")
+    place = files.expanded(path)
+    if not place.exists():
+        raise HeadscanError(f"there is no picture {place}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(place) as opened:
+                picture: Image.Image = opened.convert("RGB")
+                return picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise HeadscanError(f"cannot read the picture {place}: {one_line(str(error))}") from error
+
+
+def preprocess(model: Model, image: str | Path | Image) -> torch.Tensor:
+    """Return an image as its model expects it, (3, height, width): resized, cropped and normalised as in training.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`. How it preprocesses is in its checkpoint's configuration.
+    image : path or PIL image
+
+    Raises
+    ------
+    HeadscanError
+        If the model does not say how it preprocesses, or the image cannot be read.
+    """
+    from PIL import Image
+
+    if not isinstance(image, (str, Path, Image.Image)):
+        raise HeadscanError(f"an image is a path, a PIL image or a tensor, not {type(image).__qualname__}")
+    picture = image if isinstance(image, Image.Image) else read_picture(image)
+    return preprocessing(model)(picture)
+
+
+def preprocessing(model: Model) -> Callable[[Image], torch.Tensor]:
+    """Return the model's own preprocessing: from a PIL image to pixels (3, height, width), float32.
+
+    An open_clip module in memory that has no ``visual.preprocess_cfg`` gets open_clip's default, for its image size.
+
+    Raises
+    ------
+    HeadscanError
+        If the model does not say how it preprocesses.
+    """
+    check_model(model)
+    module: Any = model.module
+    if is_transformers(module):
+        return _transformers_preprocessing(model)
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    if not hasattr(module.visual, "image_size"):
+        raise HeadscanError(f"{model.name} does not say the size of its images: visual.image_size is expected")
+    config = {"size": module.visual.image_size, **getattr(module.visual, "preprocess_cfg", {})}
+    transform: Callable[[Image], torch.Tensor] = image_transform_v2(PreprocessCfg(**config), is_train=False)
+    return transform
+
+
+def _transformers_preprocessing(model: Model) -> Callable[[Image], torch.Tensor]:
+    from transformers import AutoImageProcessor
+
+    place = model.module.name_or_path
+    try:
+        load: Any = AutoImageProcessor.from_pretrained
+        processor = load(place, local_files_only=Path(place).is_dir())
+    except (OSError, ValueError) as error:
+        raise HeadscanError(
+            f"{model.name} does not say how it preprocesses images: a preprocessor_config.json beside its weights is "
+            f"expected ({one_line(str(error))})"
+        ) from error
+
+    def prepare(picture: Image) -> torch.Tensor:
+        pixels: torch.Tensor = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        if pixels.ndim != 3:
+            raise HeadscanError(f"{model.name} takes pictures as lists of patches, and only whole ones are prepared")
+        return pixels
+
+    return prepare
+
+
+def prepared(
+    model: Model, images: NDArray[np.uint8] | torch.Tensor | Sequence[str | Path], *, batch_size: int
+) -> Iterator[torch.Tensor]:
+    """Give pictures, (n, height, width, 3) or paths, as a model expects them: batches (b, 3, height, width).
+
+    Raises
+    ------
+    HeadscanError
+        If there are none, they are of another kind, or one cannot be read.
+    """
+    import torch
+    from PIL.Image import fromarray as picture_of
+
+    if batch_size < 1:
+        raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
+    read: Callable[[Any], Image] = read_picture
+    if isinstance(images, (np.ndarray, torch.Tensor)):
+        if str(images.dtype) not in ("uint8", "torch.uint8") or images.ndim != 4 or images.shape[3] != 3:
+            raise HeadscanError(
+                f"pictures must be uint8 of shape (n, height, width, 3) or paths, got {images.dtype} {images.shape}"
+            )
+        images, read = images if isinstance(images, np.ndarray) else images.cpu().numpy(), picture_of
+    elif isinstance(images, str) or not isinstance(images, Sized):
+        raise HeadscanError(
+            f"pictures are an array or a list of paths, not {images!r:.80}: those of a folder are listed by "
+            "headscan.models.pictures.found_pictures(folder), those of an iterator by list()"
+        )
+    if len(images) == 0:
+        raise HeadscanError("there are no pictures to embed")
+    prepare = preprocessing(model)
+    for start in range(0, len(images), batch_size):
+        yield torch.stack([prepare(read(image)) for image in images[start : start + batch_size]])
+
+
+def embed_pixels(model: Model, pixels: torch.Tensor) -> NDArray[np.float64]:
+    """Return unit embeddings (n, joint_dim) of prepared pictures (n, 3, height, width); dropout is off meanwhile.
+
+    Raises
+    ------
+    HeadscanError
+        If the model embeds one as NaN or infinity.
+    """
+    import torch
+
+    module: Any = model.module
+    first = next(module.parameters())
+    batch = pixels.to(first.device, first.dtype)
+    with evaluating(module), torch.inference_mode():
+        if is_transformers(module):
+            embedded = module.get_image_features(pixel_values=batch).pooler_output
+        else:
+            embedded = module.encode_image(batch)
+    if not embedded.isfinite().all():
+        raise HeadscanError("the model embeds pictures as NaN or infinity: check its weights, or load it in float32")
+    return normalise(embedded.double().cpu().numpy())
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the picture files of a folder and the folders in it, sorted; by their suffixes."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray[np.float64]:
+    """Embed pictures with the model's own preprocessing.
+
+    Parameters
+    ----------
+    model : Model
+    images : array or tensor of uint8, shape (n, height, width, 3), or sequence of paths
+        RGB pictures.
+    batch_size : int, default 128
+
+    Returns
+    -------
+    ndarray of float64, shape (n, joint_dim)
+        Unit rows.
+
+    Raises
+    ------
+    HeadscanError
+        If the pictures are of another kind, one cannot be read, or the model embeds one as NaN.
+    """
+    return np.concatenate([embed_pixels(model, pixels) for pixels in prepared(model, images, batch_size=batch_size)])

@@ -1,0 +1,185 @@
+"""Ground: the images along which a head's directions are strongest, from a folder of pictures.
+
+A head writes ``A @ (xhat @ left @ right + bias)`` into the residual stream. With ``left @ right = u S vh`` its
+output at the class token along ``vh[i]`` is ``S_i (a @ xhat) . u_i`` plus a constant, where ``a`` is the class
+token's row of the attention ``A``. One number an image, direction and head: the largest belong to the pole +,
+the smallest to the pole -, of the read and of the written direction alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headscan.common import files
+from headscan.common.terminal import progress_bar
+from headscan.core.svd import svd_factored
+from headscan.errors import HeadscanError
+from headscan.heads.factors import vo_factors
+from headscan.models.model import check_model
+from headscan.models.pictures import found_pictures, preprocessing, read_picture
+from headscan.models.towers.forward import check_class_token, mixed_values
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from headscan.explanations.result import Scan
+    from headscan.models.model import Model
+
+__all__ = ["Grounding", "ground"]
+
+_BATCH = 64
+_THUMBNAIL = 96  # pixels: the longer side
+
+
+@dataclass(frozen=True, eq=False)
+class Grounding:
+    """The top and bottom images of each direction; made by `ground`.
+
+    Attributes
+    ----------
+    weights_hash : str
+        SHA-256 of the model's weights, as in `ScanInfo`.
+    layers : tuple of int
+        The layers, in the order of the arrays' first axis.
+    names : tuple of str
+        The images' paths in their folder.
+    thumbnails : tuple of bytes
+        Each image as a small WebP.
+    images : ndarray of int, shape (layers, heads, rank, 2, count)
+        Numbers of images: at ``[..., 0, :]`` those of the pole +, the largest value first; at ``[..., 1, :]``
+        those of the pole -, the smallest first.
+    values : ndarray of float32, shape (layers, heads, rank, 2, count)
+        The head's output at the class token along the written direction of the pole +, without the constant
+        that it writes for every image.
+    """
+
+    weights_hash: str
+    layers: tuple[int, ...]
+    names: tuple[str, ...]
+    thumbnails: tuple[bytes, ...]
+    images: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    def thumbnail(self, number: int) -> str:
+        """Return an image's thumbnail as a data URI."""
+        return f"data:image/webp;base64,{base64.b64encode(self.thumbnails[number]).decode('ascii')}"
+
+
+def ground(
+    scan: Scan, model: Model, *, images: str | Path, count: int = 6, progress: bool | None = None
+) -> Grounding:
+    """Find the top and bottom images of every direction of a scan's layers.
+
+    Parameters
+    ----------
+    scan : Scan
+        A scan of this model.
+    model : Model
+        From `load_model`: the model that was scanned.
+    images : str or path
+        A folder of pictures; folders in it are searched too.
+    count : int, default 6
+        Images per pole, fewer where there are fewer.
+    progress : bool, optional
+        Show a progress bar; by default only on a terminal.
+
+    Returns
+    -------
+    Grounding
+
+    Raises
+    ------
+    HeadscanError
+        If the model is not the scanned one, has no class token or another attention than torch's own, or the
+        folder holds no pictures or one that cannot be read.
+    """
+    import torch
+
+    check_model(model)
+    if model.weights_hash != scan.info.weights_hash:
+        raise HeadscanError(
+            f"the scan is of other weights than {model.name}: ground it with the model it was made from"
+        )
+    if count < 1:
+        raise HeadscanError(f"count must be at least 1, not {count}")
+    check_class_token(model)
+    folder = files.expanded(images)
+    paths = found_pictures(folder)
+    layers = scan.info.layers
+    maps = {layer: _direction_map(model, layer, fold=scan.info.folded) for layer in layers}
+    best = _Best(min(count, len(paths)))
+    thumbnails: list[bytes] = []
+    with progress_bar("grounding", total=len(paths), unit="images", show=progress) as advance:
+        for start in range(0, len(paths), _BATCH):
+            pixels, small = _read(paths[start : start + _BATCH], model)
+            mixed = mixed_values(model, pixels, layers)
+            along = [maps[layer](mixed[:, place]) for place, layer in enumerate(layers)]
+            best.add(torch.stack(along, dim=1), first=start)
+            thumbnails += small
+            advance(len(small))
+    names = tuple(path.relative_to(folder).as_posix() for path in paths)
+    return Grounding(scan.info.weights_hash, layers, names, tuple(thumbnails), *best.result())
+
+
+class _Best:
+    """The largest and smallest values so far, and whose they are; ties to the earlier image."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.values: Any = None
+        self.places: Any = None
+
+    def add(self, values: torch.Tensor, *, first: int) -> None:
+        """Take in values (n, layers, heads, rank) of the images from `first`."""
+        import torch
+
+        both = torch.stack([values, -values], dim=-1).movedim(0, -1)  # (layers, heads, rank, 2, n)
+        places = torch.arange(first, first + values.shape[0]).expand(both.shape)
+        if self.values is not None:
+            both, places = torch.cat([self.values, both], -1), torch.cat([self.places, places], -1)
+        order = both.argsort(dim=-1, descending=True, stable=True)[..., : self.count]
+        self.values, self.places = both.gather(-1, order), places.gather(-1, order)
+
+    def result(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        signs = np.array([[1.0], [-1.0]], dtype=np.float32)
+        return self.places.numpy(), self.values.numpy() * signs
+
+
+def _direction_map(model: Model, layer: int, *, fold: bool) -> Any:
+    """Return the map from a layer's mixed values (n, heads, rank) to values along its directions."""
+    import torch
+
+    factors = vo_factors(model, layers=[layer], fold=fold)
+    _, _, vh = svd_factored(factors.left[0], factors.right[0])  # (heads, rank, width)
+    matrix = torch.from_numpy(factors.right[0] @ vh.transpose(0, 2, 1)).float()  # (heads, rank, rank)
+    constant = torch.from_numpy(np.einsum("hd,hid->hi", factors.bias[0], vh)).float()
+    return lambda z: torch.einsum("nhr,hri->nhi", z, matrix) - constant
+
+
+def _read(paths: list[Path], model: Model) -> tuple[torch.Tensor, list[bytes]]:
+    """Return images ready for the model, (n, 3, height, width), and their thumbnails."""
+    import torch
+
+    prepare = preprocessing(model)
+    pixels, thumbnails = [], []
+    for path in paths:
+        picture = read_picture(path)
+        pixels.append(prepare(picture))
+        thumbnails.append(_thumbnail(picture))
+    return torch.stack(pixels), thumbnails
+
+
+def _thumbnail(picture: Image) -> bytes:
+    small = picture.copy()
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=80)
+    return file.getvalue()
