@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "cpu/search/quantise.hpp"
+#include "common/bounds.hpp"
 #include "cuda/comp/query_steps.hpp"
 #include "cuda/search/placement.hpp"
 #include "cuda/search/search_pass.hpp"

@@ -3,6 +3,7 @@
 // barriers.
 #include <cstdio>
 
+#include "cpu/search/quantise.hpp"
 #include "cuda_panel.hpp"
 
 namespace {
@@ -132,7 +133,7 @@ void quantises_as_the_cpu_does() {
   const double norm = static_cast<double>(scale.ratio) * static_cast<double>(scale.scale);
   const double norm_expected = expected.norm[headscan::kSegments - 1];
   CHECK(norm >= norm_expected && norm <= norm_expected * (1 + 1e-5));
-  const double slack = layout.largest_norm * (expected.error + 1e-5 + kFloatSlack);
+  const double slack = layout.largest_norm * (expected.error + 1e-5 + headscan::kFloatSlack);
   CHECK(static_cast<double>(scale.slack) >= slack && static_cast<double>(scale.slack) <= slack * (1 + 1e-5));
 }
 

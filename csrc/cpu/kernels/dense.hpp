@@ -6,10 +6,11 @@
 
 #include <cstddef>
 
+#include "common/bounds.hpp"
+
 namespace headscan {
 
-inline constexpr std::size_t kLane = 8;  // doubles in the widest vector
-inline constexpr std::size_t kSumLength = 128;
+inline constexpr std::size_t kLane = 8;    // doubles in the widest vector
 inline constexpr std::size_t kPanel = 16;  // floats in the widest vector
 inline std::size_t padded(std::size_t n) { return (n + kLane - 1) / kLane * kLane; }
 

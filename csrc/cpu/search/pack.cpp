@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/bounds.hpp"
 #include "cpu/kernels/dense.hpp"
 #include "cpu/search/checked_norm.hpp"
 #include "cpu/search/quantise.hpp"
@@ -88,8 +89,6 @@ class Packer {
   }
 
  private:
-  static float rounded_up(double value) { return static_cast<float>(value * (1 + 1e-6)); }
-
   MatrixView<const float> atoms_;
   PackedOutput out_;
   const DenseKernels& kernels_;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/kernels/dense.hpp"
-
 namespace headscan {
 namespace {
 
@@ -15,12 +13,6 @@ float largest(const float* values, std::size_t count) {
 }
 
 }  // namespace
-
-double rotation_error(std::size_t width) {
-  // Sums of kSumLength products, then of the partial sums; 8 more for rounding the vector and the rotation.
-  const double length = static_cast<double>(kSumLength + width / kSumLength + 8);
-  return length * 0x1p-24 * 1.01 * std::sqrt(static_cast<double>(width));
-}
 
 Quantised quantise(const float* values, const PackedLayout& layout, int shift, std::int8_t* codes) {
   const std::size_t width = layout.width, fine = layout.segment_start(kCoarseSegments);

@@ -8,9 +8,6 @@
 
 namespace headscan {
 
-// How far a float32 rotation (multiply_f32) can be from the exact one, relative to the vector's length.
-double rotation_error(std::size_t width);
-
 struct Quantised {
   float scale = 0;                // the step of the fine segments; that of the coarse ones is 2^shift times it
   double error = 0;               // |values - codes|, rounded up

@@ -1,10 +1,12 @@
 // Exact maximum-inner-product search for a panel of queries: the one step of a COMP round that sees every atom.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "common/best.hpp"
+#include "common/exact.hpp"
 #include "cpu/support/parallel.hpp"
 #include "headscan/comp.hpp"
 #include "headscan/views.hpp"
@@ -17,6 +19,10 @@ struct Panel {
   const std::int64_t* picked;        // (count, picked_stride); the first `round` of each row are in use
   std::size_t picked_stride;
   std::size_t round;
+
+  double norm(std::size_t query) const {
+    return std::sqrt(dot(queries.row(query), queries.row(query), queries.columns));
+  }
 
   bool has_picked(std::size_t query, std::int64_t atom) const {
     const std::int64_t* row = picked + query * picked_stride;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/factor_shapes.hpp"
 #include "cpu/kernels/dense.hpp"
 #include "cpu/support/parallel.hpp"
 #include "cpu/svd/core_svd.hpp"
@@ -124,15 +125,7 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
 template <class T>
 void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
                   const SvdOptions& options) {
-  const std::size_t r = left.columns;
-  if (left.count != right.count || right.rows != r || r == 0 || r > left.rows || r > right.columns) {
-    const auto shape = [](std::size_t n, std::size_t a, std::size_t b) {
-      return "(" + std::to_string(n) + ", " + std::to_string(a) + ", " + std::to_string(b) + ")";
-    };
-    throw std::invalid_argument("expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', got " +
-                                shape(left.count, left.rows, r) + " and " +
-                                shape(right.count, right.rows, right.columns));
-  }
+  check_factor_shapes(left, right);
   Pool pool(options.threads);
   std::vector<Workspace> work(pool.workers());
   pool.run(left.count,

@@ -71,7 +71,7 @@ HEADSCAN_DEVICE void start_query(const Team& team, const PanelState& panel, cons
   });
 }
 
-// Codes of a rotated query and what bounds its scores (cpu/search/quantise.cpp and SearchInt8::set_anchor).
+// Codes of a rotated query and what bounds its scores (cpu/search/quantise.cpp and Anchor::set_query).
 template <class Team>
 HEADSCAN_DEVICE void quantise_query(const Team& team, const CodeLayout& layout, const double* query,
                                     const float* rotated, std::int8_t* codes, QueryScale* scale) {

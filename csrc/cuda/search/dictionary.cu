@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "cpu/search/quantise.hpp"
+#include "common/bounds.hpp"
 #include "cuda/search/dictionary.hpp"
 
 namespace headscan::cuda {

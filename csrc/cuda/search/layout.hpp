@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/bounds.hpp"
 #include "common/team.hpp"
 #include "headscan/pack.hpp"
 
@@ -17,7 +18,6 @@ inline constexpr std::size_t kSlab = 64;  // bytes of a row that go through shar
 inline constexpr std::size_t kStep = 32;  // bytes that one tensor-core instruction multiplies
 inline constexpr std::size_t kAtomWarps = 2, kQueryWarps = 4;  // warps of a block of the pass, 64 x 64 scores each
 inline constexpr std::size_t kTileAtoms = 64 * kAtomWarps, kTileQueries = 64 * kQueryWarps;
-inline constexpr double kFloatSlack = 4e-6;  // float32 rounding in the bounds, relative to |g| |q|
 
 HEADSCAN_BOTH constexpr std::size_t rounded_to(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;

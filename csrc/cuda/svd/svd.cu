@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/factor_shapes.hpp"
 #include "cuda/support/block.cuh"
 #include "cuda/support/device.hpp"
 #include "cuda/svd/svd_matrix.hpp"
@@ -34,15 +35,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <class T>
 void check_shapes(const BatchView<const T>& left, const BatchView<const T>& right) {
+  check_factor_shapes(left, right);
   const std::size_t r = left.columns;
-  if (left.count != right.count || right.rows != r || r == 0 || r > left.rows || r > right.columns) {
-    const auto shape = [](std::size_t n, std::size_t a, std::size_t b) {
-      return "(" + std::to_string(n) + ", " + std::to_string(a) + ", " + std::to_string(b) + ")";
-    };
-    throw std::invalid_argument("expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', got " +
-                                shape(left.count, left.rows, r) + " and " +
-                                shape(right.count, right.rows, right.columns));
-  }
   if (r > kThreads) {
     throw std::invalid_argument("on CUDA the rank r is at most " + std::to_string(kThreads) + ", got " +
                                 std::to_string(r) + ": use the CPU");
