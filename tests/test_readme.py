@@ -30,13 +30,13 @@ def test_the_python_examples_run():
 def test_the_edit_commands_run(capsys):
     (block,) = re.findall(r"```console\n(headscan scan demo --layers 4-7.*?)```", README, flags=re.DOTALL)
     for line in block.splitlines():
-        assert main(shlex.split(line)[1:]) == 0
+        assert main.main(shlex.split(line)[1:]) == 0
     assert hs.load_model("local-dir:demo-without-scenery").weights_hash != hs.load_model("demo").weights_hash
 
 
 def test_the_first_command_prints_the_table(capsys):
     (command,) = re.findall(r"^\$ headscan (.*)$", README, flags=re.MULTILINE)
-    assert main(shlex.split(command)) == 0
+    assert main.main(shlex.split(command)) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for line in re.findall(r"^(?:model|dictionary)  .*$", README, flags=re.MULTILINE):
         assert " ".join(line.split()) in printed
@@ -58,10 +58,10 @@ def test_the_report_s_examples_run(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for shade in (10, 200):
         Image.new("RGB", (60, 50), (shade, 90, 90)).save(tmp_path / "photos" / f"{shade}.png")
-    main(shlex.split("scan demo --layers 7 --out out"))
+    main.main(shlex.split("scan demo --layers 7 --out out"))
     section = README.split("## See it")[1].split("\n## ")[0]
     commands = re.findall(r"^headscan (.*?)(?: +#.*)?$", section, flags=re.MULTILINE)
-    assert [main(shlex.split(command)) for command in commands] == [0, 0]
+    assert [main.main(shlex.split(command)) for command in commands] == [0, 0]
     assert opened == [(tmp_path / "out" / "report.html").as_uri()]
     scan = hs.load_scan("out")
     shown = [name for name in re.findall(r"`(scan\.[^`]+)`", section) if "path" not in name]
@@ -77,7 +77,7 @@ def test_the_report_s_examples_run(tmp_path, monkeypatch):
 
 
 def test_every_documented_column_exists_and_the_other_way_round(capsys):
-    main(shlex.split("scan demo --layers 7 --out out"))
+    main.main(shlex.split("scan demo --layers 7 --out out"))
     columns = {re.sub(r"_\d+$", "_i", name) for name in hs.load_scan("out").table().columns}
     section = README.split("## The columns")[1].split("## Speed")[0]
     documented = set(

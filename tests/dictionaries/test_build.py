@@ -79,7 +79,7 @@ def test_an_encoding_killed_midway_resumes_without_encoding_again(model, bundle,
     texts = tmp_path / "list.txt"
     texts.write_text("\n".join(many(2500)))
     code = (
-        "import os, signal, sys; from headscan import encoding, cli\n"
+        "import os, signal, sys; from headscan.cli import main; from headscan.dictionaries import encoding\n"
         "encoding._WINDOW = 700\n"
         "real, calls = encoding.encode_tokens, []\n"
         "def killed(*arguments, **options):\n"
@@ -87,7 +87,7 @@ def test_an_encoding_killed_midway_resumes_without_encoding_again(model, bundle,
         "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(*arguments, **options)\n"
         "encoding.encode_tokens = killed\n"
-        "cli.main(sys.argv[1:])"
+        "main.main(sys.argv[1:])"
     )
     arguments = ["encode", str(texts), "--model", f"local-dir:{bundle}", "--threads", "2", "--out"]
     run = subprocess.run([sys.executable, "-c", code, *arguments, str(tmp_path / "out")], check=False)
