@@ -44,6 +44,25 @@ inline void expect_dimensions(const py::array& array, py::ssize_t dimensions, co
   }
 }
 
+// What the core refuses, and what the system refuses it (threads, files, addresses), is headscan's own exception.
+inline void register_exceptions() {
+  py::register_local_exception_translator([](std::exception_ptr pointer) {
+    const auto raise = [](const std::exception& error) {
+      const py::object type = py::module_::import("headscan.errors").attr("HeadscanError");
+      py::set_error(type, error.what());
+    };
+    try {
+      if (pointer) std::rethrow_exception(pointer);
+    } catch (const py::builtin_exception&) {  // a runtime_error by descent, and Python's own by meaning
+      throw;
+    } catch (const std::invalid_argument& error) {
+      raise(error);
+    } catch (const std::runtime_error& error) {
+      raise(error);
+    }
+  });
+}
+
 void register_svd(py::module_& module);
 void register_comp(py::module_& module);
 void register_files(py::module_& module);

@@ -77,6 +77,7 @@ void register_type(py::module_& module, const std::string& suffix) {
 PYBIND11_MODULE(_cuda, module) {
   using namespace headscan::bindings;
   module.doc() = "headscan's CUDA engine; use the functions of the headscan package instead.";
+  register_exceptions();
   module.def("toolkit_version", &headscan::cuda::toolkit_version);
   module.def("targets", &headscan::cuda::targets);
   module.def("devices", &devices);

@@ -2,6 +2,7 @@
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "headscan's compiled core; use the functions of the headscan package instead.";
+  headscan::bindings::register_exceptions();
   headscan::bindings::register_svd(module);
   headscan::bindings::register_comp(module);
   headscan::bindings::register_files(module);

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
+from headscan.common.checks import whole_number
 from headscan.common.terminal import one_line, plain, progress_bar
 from headscan.edit.judgements import JudgedItem
 from headscan.edit.matching import embed_queries, texts
@@ -83,8 +84,8 @@ class EndpointJudge:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise HeadscanError(f"the judge's address starts with http:// or https://, not {self.url!r}")
-        if self.concurrency < 1 or self.retries < 0:
-            raise HeadscanError("a judge needs a concurrency of at least 1 and retries of at least 0")
+        whole_number(self.concurrency, "concurrency", least=1)
+        whole_number(self.retries, "retries", least=0)
 
     def __call__(self, items: Sequence[JudgedItem]) -> list[float]:
         """Return one score an item.

@@ -183,8 +183,8 @@ def test_bad_kinds_are_refused(bad):
 
 @pytest.mark.parametrize("options", [{"k": 2.5}, {"k": True}, {"k": "2"}, {"threads": 1.5}, {"threads": "2"}])
 def test_numbers_that_are_not_whole_are_refused(options):
-    with pytest.raises(TypeError, match="whole number"):
-        hs.comp(np.ones((2, 4)), np.ones((3, 4), np.float32), **options)
+    with pytest.raises(hs.HeadscanError, match="whole number"):
+        hs.comp(np.ones((2, 4)), np.ones((3, 4), np.float32), **({"k": 1} | options))
 
 
 def test_threads_that_cannot_start_are_an_error():
@@ -193,7 +193,7 @@ def test_threads_that_cannot_start_are_an_error():
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), used + (1 << 28)))\n"
         "try:\n    hs.comp(np.ones((2, 10)), np.eye(10, dtype='f4'), k=2, threads=1000)\n"
-        "except (RuntimeError, MemoryError) as error:\n    print('refused', error)\n"
+        "except (hs.HeadscanError, MemoryError) as error:\n    print('refused', error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "refused" in done.stdout, done.stdout + done.stderr

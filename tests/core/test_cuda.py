@@ -234,7 +234,7 @@ def test_the_built_engine_loads_without_a_driver():
     assert "80-real" in module.targets() and "90-virtual" in module.targets()
     try:
         module.devices()
-    except RuntimeError as error:
+    except hs.HeadscanError as error:
         assert str(error)  # the driver's own words
 
 

@@ -128,7 +128,7 @@ def test_batches_change_nothing(model, dictionary, monkeypatch):
         ({"count": 0}, "count must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"count": 2.5}, "count must be a whole number"),
-        ({"k": 31}, "k = 31 concepts"),
+        ({"k": 31}, "k must be from 1 to the number of atoms, 30"),
     ],
 )
 def test_options_refused(model, dictionary, options, says):

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["MAX_THREADS", "check_code_options", "checked", "embeddings", "flags", "texts", "whole_number"]
+__all__ = [
+    "MAX_THREADS",
+    "check_code_options",
+    "check_threads",
+    "checked",
+    "embeddings",
+    "flags",
+    "texts",
+    "whole_number",
+]
 
 MAX_THREADS = 1024
 
@@ -92,34 +101,44 @@ def check_code_options(*, k: int, coherence: float, concepts: int, threads: int)
     HeadscanError
         If an option is out of range.
     """
-    k, threads = whole_number(k, "k"), whole_number(threads, "threads")
-    if k < 1:
-        raise HeadscanError(f"k must be at least 1, not {k}")
-    if k > concepts:
-        raise HeadscanError(f"k = {k} concepts per explanation, but the dictionary holds only {concepts}")
+    if whole_number(k, "k", least=1) > concepts:
+        raise HeadscanError(f"k must be from 1 to the number of atoms, {concepts}, not {k}")
     if (
         isinstance(coherence, bool)
         or not isinstance(coherence, Real)
         or not (np.isfinite(coherence) and coherence >= 0)
     ):
         raise HeadscanError(f"coherence must be a finite number of at least 0, not {coherence!r}")
-    if threads < 0:
-        raise HeadscanError(f"threads must be at least 0 (0: all that the process may use), not {threads}")
-    if threads > MAX_THREADS:
-        raise HeadscanError(f"threads must be at most {MAX_THREADS}, not {threads}")
+    check_threads(threads)
 
 
-def whole_number(value: object, name: str) -> int:
-    """Return `value` as an int.
+def check_threads(threads: int) -> int:
+    """Return a number of threads, 0 (all that the process may use) to `MAX_THREADS`.
 
     Raises
     ------
     HeadscanError
-        If it is no whole number; True and False are none either.
+        If it is another.
+    """
+    return whole_number(threads, "threads", least=0, most=MAX_THREADS)
+
+
+def whole_number(value: object, name: str, *, least: int | None = None, most: int | None = None) -> int:
+    """Return `value` as an int, from `least` to `most` where they are given.
+
+    Raises
+    ------
+    HeadscanError
+        If it is no whole number (True and False are none either), or out of range.
     """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise HeadscanError(f"{name} must be a whole number, not {value!r}") from None
+        raise HeadscanError(f"{name} must be a whole number, not {value!r:.80}") from None
+    if least is not None and number < least:
+        raise HeadscanError(f"{name} must be at least {least}, not {number}")
+    if most is not None and number > most:
+        raise HeadscanError(f"{name} must be at most {most}, not {number}")
+    return number

@@ -73,9 +73,7 @@ def compare(
     """
     check_model(base)
     chosen = select_layers(layers, count=base.layers)
-    if whole_number(count, "count") < 1:
-        raise HeadscanError(f"count must be at least 1, not {count}")
-    count = min(int(count), base.rank)
+    count = min(whole_number(count, "count", least=1), base.rank)
     if dictionary is not None:
         check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
         if dictionary.text_hash != base.text_hash:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headscan.errors import HeadscanError
+
 
 def _is_torch(value: object) -> bool:
     torch = sys.modules.get("torch")
@@ -55,7 +57,7 @@ def first_of(a: Any) -> Any:
 def batched(array: Any, name: str) -> tuple[Any, bool]:
     """View one matrix as a batch of one, and say whether it was one."""
     if array.ndim not in (2, 3):
-        raise ValueError(f"{name} must have shape (m, n) or (b, m, n), got {tuple(array.shape)}")
+        raise HeadscanError(f"{name} must have shape (m, n) or (b, m, n), got {tuple(array.shape)}")
     return (array[None], True) if array.ndim == 2 else (array, False)
 
 
@@ -63,7 +65,7 @@ def side_by_side(a: Any, read: Callable[[Any, str], Any]) -> tuple[list[Any], li
     """Return the left and the right factors of a sum of products; laid side by side they have the same product."""
     pairs = [a] if isinstance(a, tuple) else a
     if not pairs or any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in pairs):
-        raise ValueError("factored input must be a pair (left, right) or a list of at least one such pair")
+        raise HeadscanError("factored input must be a pair (left, right) or a list of at least one such pair")
     factors = [
         [batched(read(value, f"the {side} factor"), f"the {side} factor") for value in values]
         for side, values in zip(("left", "right"), zip(*pairs, strict=True), strict=True)
@@ -77,6 +79,6 @@ def side_by_side(a: Any, read: Callable[[Any, str], Any]) -> tuple[list[Any], li
     inner = all(left.shape[2] == right.shape[1] for left, right in zip(*arrays, strict=True))
     if len(kinds) > 1 or len(outer) > 1 or not inner:
         shapes = ", ".join(f"{tuple(left.shape)} @ {tuple(right.shape)}" for left, right in pairs)
-        raise ValueError(f"expected factors (b, m, r) @ (b, r, n) with one b, m and n, got {shapes}")
+        raise HeadscanError(f"expected factors (b, m, r) @ (b, r, n) with one b, m and n, got {shapes}")
     lefts, rights = arrays
     return lefts, rights, kinds.pop()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headscan.common.checks import check_code_options
 from headscan.core import _core, cuda, devices
 from headscan.core.arrays import as_floating, like
 from headscan.core.pack import PackedAtoms, pack
@@ -118,19 +119,19 @@ def comp(
 
     Raises
     ------
-    ValueError
-        If shapes do not fit, k or a weight is out of range, or a row holds NaN or infinity.
+    HeadscanError
+        If shapes do not fit, k or a weight is out of range, a row holds NaN or infinity, or a device is asked for
+        that is not there.
     TypeError
         If a dtype is not supported.
-    HeadscanError
-        If a device is asked for that is not there.
     """
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    k, threads = _whole(k, "k", 1), _whole(threads, "threads", 0)
+        raise HeadscanError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     placed = devices.devices_for(x, device, "x")
     if placed and method not in ("comp", "nnomp"):
         raise HeadscanError(f"method {method!r} runs on the CPU alone: use device='cpu'")
+    check_code_options(k=k, coherence=coherence, concepts=len(atoms), threads=threads)
+    k = int(k)
     queries = x if placed and placed.resident else np.ascontiguousarray(as_floating(x, "x"))
     dictionary = atoms
     if not isinstance(atoms, PackedAtoms):
@@ -139,13 +140,10 @@ def comp(
             raise TypeError(f"atoms must be float32, got {rows.dtype}")
         enough = rows.ndim == queries.ndim == 2 and _worth_packing(len(queries) * k, *rows.shape)
         dictionary = rows
-        _check_k(k, rows)
         if enough or placed or coherence_atoms is not None:
             dictionary = pack(rows, coherence_atoms=coherence_atoms, threads=threads)
     elif coherence_atoms is not None:
-        raise ValueError("coherence_atoms go into pack() where the dictionary is packed")
-    else:
-        _check_k(k, atoms)
+        raise HeadscanError("coherence_atoms go into pack() where the dictionary is packed")
     weight = float(coherence) if method == "comp" else 0.0
     if placed:
         return _codes_on_cuda(queries, dictionary, placed, x, k=k, coherence=weight)
@@ -172,21 +170,6 @@ def _codes_on_cuda(
     # Every round takes a pass over all atoms; there is no list that could overflow.
     passes = k * len(queries) * len(packed) * packed.width
     return SparseCodes(indices, coefficients, certified, Counters(multiply_adds=passes, rescored=total))
-
-
-def _whole(value: Any, name: str, least: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    number = int(value)
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
-
-
-def _check_k(k: int, atoms: Any) -> None:
-    """Refuse a k that no code could have before anything of that size is allocated."""
-    if k > len(atoms):
-        raise ValueError(f"k must be from 1 to the number of atoms ({len(atoms)}), got {k}")
 
 
 def _worth_packing(searches: int, rows: int, width: int) -> bool:

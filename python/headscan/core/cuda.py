@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from headscan.core import devices
+from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,11 +93,11 @@ def run_comp(x: Any, packed: PackedAtoms, placed: devices.Placed, *, k: int, coh
 
     Raises
     ------
-    ValueError
+    HeadscanError
         If shapes do not fit; for data copied there, also where a row of x holds NaN or infinity.
     """
     if x.ndim != 2:
-        raise ValueError(f"x must have 2 dimensions, got {x.ndim}")
+        raise HeadscanError(f"x must have 2 dimensions, got {x.ndim}")
     if placed.resident:
         return _launch_comp(tensor_on(x, placed.indices[0]), packed, placed.indices, k, coherence)
     _check_rows(x)
@@ -135,8 +136,8 @@ def _check_rows(x: npt.NDArray[Any]) -> None:
         return
     row = int(bad[0])
     if not np.isfinite(x[row]).all():
-        raise ValueError(f"x must be finite; row {row} holds NaN or infinity")
-    raise ValueError(f"x is far too long in row {row}: its norm must be below 1e15")
+        raise HeadscanError(f"x must be finite; row {row} holds NaN or infinity")
+    raise HeadscanError(f"x is far too long in row {row}: its norm must be below 1e15")
 
 
 def run_svd_factored(left: Any, right: Any, placed: devices.Placed) -> tuple[Any, Any, Any]:
@@ -144,20 +145,20 @@ def run_svd_factored(left: Any, right: Any, placed: devices.Placed) -> tuple[Any
 
     Raises
     ------
-    ValueError
+    HeadscanError
         If shapes do not fit; for data copied there, also where a factor holds NaN or infinity.
     """
     import torch
 
     for name, factors in (("left", left), ("right", right)):
         if factors.ndim != 3:
-            raise ValueError(f"{name} must have 3 dimensions, got {factors.ndim}")
+            raise HeadscanError(f"{name} must have 3 dimensions, got {factors.ndim}")
         if not placed.resident and not np.isfinite(factors).all():
             item = int(np.flatnonzero(~np.isfinite(factors).all(axis=(1, 2)))[0])
-            raise ValueError(f"the {name} factor of matrix {item} holds NaN or infinity")
+            raise HeadscanError(f"the {name} factor of matrix {item} holds NaN or infinity")
     n, d, r = left.shape
     if len(right) != n or right.shape[1] != r:  # the engine is told one n and one r
-        raise ValueError(
+        raise HeadscanError(
             "expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', "
             f"got {tuple(left.shape)} and {tuple(right.shape)}"
         )

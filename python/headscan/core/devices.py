@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headscan.core import _core
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-__all__ = ["Device", "Placed", "describe", "devices_for", "engine"]
+__all__ = ["Device", "Placed", "check_settings", "describe", "devices_for", "engine"]
 
 Device = str | Sequence[str] | None
 _DEVICE = re.compile(r"cuda(?::(\d+))?")
@@ -55,6 +56,17 @@ def engine() -> ModuleType:
         raise HeadscanError(f"the CUDA engine cannot be loaded: {error}") from error
 
 
+def check_settings() -> None:
+    """Raise unless the settings in the environment, such as ``HEADSCAN_ISA``, can be used.
+
+    Raises
+    ------
+    HeadscanError
+        If one cannot, naming it.
+    """
+    _core.build_info()
+
+
 def describe() -> dict[str, str]:
     """Say what was built and which devices there are, for `headscan doctor`."""
     try:
@@ -68,7 +80,7 @@ def describe() -> dict[str, str]:
             f"{device['memory_bytes'] / 2**30:.0f} GiB)"
             for device in module.devices()
         ]
-    except RuntimeError as error:
+    except (HeadscanError, RuntimeError) as error:
         return lines | {"cuda devices": f"none: {error}"}
     return lines | {"cuda devices": ", ".join(found) or "none of compute capability 8.0 or higher"}
 
@@ -125,7 +137,7 @@ def _check_there(indices: tuple[int, ...]) -> None:
     module = engine()
     try:
         there = [device["index"] for device in module.devices()]
-    except RuntimeError as error:
+    except (HeadscanError, RuntimeError) as error:
         raise HeadscanError(f"no CUDA device can be used: {error}; use device='cpu'") from error
     missing = [index for index in indices if index not in there]
     if missing:

@@ -217,7 +217,7 @@ def _layout_hash(layout: dict[str, Any]) -> str:
 def _joined(rows: FloatArray, coherence_atoms: Any) -> FloatArray:
     others = as_floating(coherence_atoms, "coherence_atoms")
     if others.ndim != 2 or len(others) != len(rows):
-        raise ValueError(f"coherence_atoms must have shape ({len(rows)}, e), one row an atom, got {others.shape}")
+        raise HeadscanError(f"coherence_atoms must have shape ({len(rows)}, e), one row an atom, got {others.shape}")
     return np.concatenate([rows, others.astype(np.float32)], axis=1)
 
 
@@ -232,7 +232,7 @@ def principal_axes(atoms: FloatArray) -> FloatArray:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0]) * stride
-        raise ValueError(f"atoms must be finite unit rows; row {row} holds NaN or infinity")
+        raise HeadscanError(f"atoms must be finite unit rows; row {row} holds NaN or infinity")
     rows = rows / (np.abs(rows).max() or 1)
     _, axes = np.linalg.eigh((rows.T @ rows).astype(np.float64))
     return np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
@@ -253,7 +253,7 @@ def pack(atoms: Any, *, coherence_atoms: Any = None, threads: int = 0) -> Packed
 
     Raises
     ------
-    ValueError
+    HeadscanError
         If the array is not two-dimensional and non-empty, or a row holds NaN or infinity.
     TypeError
         If it is not float32.
@@ -262,7 +262,7 @@ def pack(atoms: Any, *, coherence_atoms: Any = None, threads: int = 0) -> Packed
     if rows.dtype != np.float32:
         raise TypeError(f"atoms must be float32, got {rows.dtype}")
     if rows.ndim != 2 or rows.size == 0:
-        raise ValueError(f"atoms must have shape (M, d) with M and d at least 1, got {rows.shape}")
+        raise HeadscanError(f"atoms must have shape (M, d) with M and d at least 1, got {rows.shape}")
     fit_width = rows.shape[1]
     if coherence_atoms is not None:
         rows = _joined(rows, coherence_atoms)

@@ -9,9 +9,10 @@ from typing import Any, Generic, Literal
 import numpy as np
 import numpy.typing as npt
 
+from headscan.common.checks import check_threads, whole_number
 from headscan.core import _core, devices
 from headscan.core.arrays import as_floating, batched, first_of, like, side_by_side
-from headscan.core.svd import Array, _whole
+from headscan.core.svd import Array
 from headscan.errors import HeadscanError
 
 
@@ -103,20 +104,20 @@ def randomized_svd(
 
     Raises
     ------
-    ValueError
-        If shapes do not fit, an option is out of range or ``a`` holds NaN or infinity.
+    HeadscanError
+        If shapes do not fit, an option is out of range, ``a`` holds NaN or infinity, or a device is asked for that
+        is not there, or for more than it can do.
     TypeError
         If dtypes are not all float32 or all float64.
-    HeadscanError
-        If a device is asked for that is not there, or more is asked of it than it can do.
     """
     if method not in ("power", "krylov"):
-        raise ValueError(f"method must be 'power' or 'krylov', got {method!r}")
-    _whole("rank", rank, 1, 2**31)
-    _whole("oversample", oversample, 0, 2**31)
-    _whole("iterations", iterations, 0, 2**15)
-    _whole("block", 0 if block is None else block, 0 if block is None else 1, 2**31)
-    _whole("seed", seed, 0, 2**64)
+        raise HeadscanError(f"method must be 'power' or 'krylov', got {method!r}")
+    whole_number(rank, "rank", least=1, most=2**31 - 1)
+    whole_number(oversample, "oversample", least=0, most=2**31 - 1)
+    whole_number(iterations, "iterations", least=0, most=2**15 - 1)
+    whole_number(1 if block is None else block, "block", least=1, most=2**31 - 1)
+    whole_number(seed, "seed", least=0, most=2**64 - 1)
+    check_threads(threads)
     krylov = (method == "krylov", int(block or 0))
     options = (int(rank), int(oversample), int(iterations), *krylov, int(seed), threads)
     placed = _placed(a, device)

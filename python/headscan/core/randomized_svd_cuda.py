@@ -56,14 +56,14 @@ def on_cuda(
     given = list(factors.values())
     smaller = min(given[0].shape[1], given[-1].shape[2])
     if rank > smaller:
-        raise ValueError(f"rank must be from 1 to {smaller}, the smaller side of the matrices, got {rank}")
+        raise HeadscanError(f"rank must be from 1 to {smaller}, the smaller side of the matrices, got {rank}")
     sample = min(block or rank + oversample, smaller)
     kept = min(sample * (iterations + 1), smaller) if krylov else sample
     if block and not krylov:
-        raise ValueError("a block is for the method krylov alone")
+        raise HeadscanError("a block is for the method krylov alone")
     if kept < rank:
         products = f"{block * (iterations + 1)} directions in {iterations + 1} products"
-        raise ValueError(f"a block of {block} gives {products}, below the rank {rank}")
+        raise HeadscanError(f"a block of {block} gives {products}, below the rank {rank}")
     if kept > _MOST_KEPT:
         raise HeadscanError(f"on CUDA at most {_MOST_KEPT} directions are kept, this would keep {kept}: use the CPU")
     results = decompose(given, rank=rank, sample=sample, iterations=iterations, krylov=krylov, seed=seed)
@@ -77,7 +77,7 @@ def on_cuda(
 def _check_finite(name: str, factor: Tensor) -> None:
     finite = factor.isfinite().all(2).all(1).cpu().numpy()
     if not finite.all():
-        raise ValueError(f"{name}matrix {int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
+        raise HeadscanError(f"{name}matrix {int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
 
 
 def gaussian(seed: int, first: int, count: int) -> npt.NDArray[np.float64]:

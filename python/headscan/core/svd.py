@@ -46,12 +46,10 @@ def svd_factored(
 
     Raises
     ------
-    ValueError
-        If the shapes do not fit or a factor holds NaN or infinity.
+    HeadscanError
+        If the shapes do not fit, a factor holds NaN or infinity, or a device is asked for that is not there.
     TypeError
         If the dtypes are not both float32 or both float64.
-    HeadscanError
-        If a device is asked for that is not there.
     """
     placed = devices.devices_for(left, device, "left")
     if placed != devices.devices_for(right, device, "right"):
@@ -68,10 +66,3 @@ def svd_factored(
         return like(u, left), like(s, left), like(vh, left)
     u, s, vh = _core.svd_factored(np.ascontiguousarray(left_array), np.ascontiguousarray(right_array), threads)
     return like(u, left), like(s, left), like(vh, left)
-
-
-def _whole(name: str, value: object, least: int, end: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if not least <= value < end:
-        raise ValueError(f"{name} must be from {least} to {end - 1}, got {value}")

@@ -27,7 +27,7 @@ from headscan.models.model import check_model
 if TYPE_CHECKING:
     from headscan.models.model import Model
 
-__all__ = ["Dictionary", "encode_dictionary", "load_dictionary"]
+__all__ = ["Dictionary", "Template", "check_source", "encode_dictionary", "load_dictionary"]
 
 _log = logging.getLogger(__name__)
 Template = str | Sequence[str] | None
@@ -88,7 +88,7 @@ def load_dictionary(
     """
     check_model(model)
     whole_number(at_least, "at_least")
-    _check_source(source)
+    check_source(source)
     templates = _checked_templates(template)
     if isinstance(source, (str, Path)) and str(source) not in PACKAGED and files.expanded(source).is_dir():
         given = None if template is None else templates
@@ -140,7 +140,7 @@ def encode_dictionary(
         If the list or the model cannot be used, `folder` holds something else, or it cannot be written.
     """
     check_model(model)
-    _check_source(source)
+    check_source(source)
     job = _job(source, model, _checked_templates(template), column=column, batch_size=batch_size, at_least=2)
     target = save_place(folder)
     found = _found(target, job) if str(key_of(target / MANIFEST)).startswith(job.key) else None
@@ -196,8 +196,7 @@ def _job(
     source: str | Path | Iterable[str], model: Model, templates: tuple[str, ...], *, column: str | None,
     batch_size: int, at_least: int,
 ) -> _Job:  # fmt: skip
-    if whole_number(batch_size, "batch_size") < 1:
-        raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
+    whole_number(batch_size, "batch_size", least=1)
     vocabulary = read_vocabulary(source, column=column)
     _check_size(len(vocabulary.texts), vocabulary.source, at_least)
     return _Job(vocabulary, model, templates, batch_size)
@@ -255,7 +254,14 @@ def _load_saved(
     return dictionary
 
 
-def _check_source(source: object) -> None:
+def check_source(source: object) -> None:
+    """Raise unless `source` is a text, a path or texts.
+
+    Raises
+    ------
+    HeadscanError
+        If it is something else, or an empty text.
+    """
     if not isinstance(source, (str, Path, Iterable)) or (isinstance(source, str) and not source):
         came = "''" if isinstance(source, str) else type(source).__qualname__
         raise HeadscanError(f"a dictionary is the name of a list, a file, a saved folder or texts, not {came}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 
 __all__ = ["COLUMNS", "Direction", "is_finite", "said", "unique"]
@@ -46,11 +47,10 @@ def checked_direction(key: Any) -> Direction:
     part, *numbers = key
     if part != "vo":
         raise HeadscanError(f"only directions of the part 'vo' can be edited, not of {part!r}")
-    whole = [number for number in numbers if isinstance(number, (int, np.integer)) and not isinstance(number, bool)]
-    if len(whole) != 3 or len(numbers) != 3 or min(whole) < 0:
-        raise HeadscanError(f"layer, head and index of a direction are whole numbers from 0, not {numbers!r}")
-    layer, head, index = map(int, whole)
-    return Direction("vo", layer, head, index)
+    if len(numbers) != 3:
+        raise HeadscanError(f"a direction is a part, layer, head and index, not {key!r:.80}")
+    names = ("layer", "head", "index")
+    return Direction("vo", *(whole_number(*pair, least=0) for pair in zip(numbers, names, strict=True)))
 
 
 def checked_multiplier(value: Any) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.models.load import load_model
 from headscan.models.model import Model, check_model
@@ -46,7 +46,7 @@ def without_heads(model: Model, heads: Sequence[tuple[int, int]], *, pictures: A
 
     check_model(model)
     try:
-        heads = [(operator.index(layer), operator.index(head)) for layer, head in heads]
+        heads = [(whole_number(layer, "layer"), whole_number(head, "head")) for layer, head in heads]
     except (TypeError, ValueError) as error:
         raise HeadscanError(f"heads must be a list of pairs (layer, head); got {heads!r:.80}") from error
     for layer, head in heads:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan.common.checks import embeddings, flags
+from headscan.common.checks import embeddings, flags, whole_number
 from headscan.common.vectors import cosine, normalise
 from headscan.errors import HeadscanError
 
@@ -65,8 +65,7 @@ def retrieval(
     relevant = flags(relevant, "relevant", ndim=2)
     if relevant.shape != (len(images), len(texts)) or relevant.size == 0:
         raise HeadscanError(f"expected relevance of shape {(len(images), len(texts))}, got {relevant.shape}")
-    if k < 1:
-        raise HeadscanError(f"k must be at least 1, not {k}")
+    k = whole_number(k, "k", least=1)
     scores = normalise(images) @ normalise(texts).T
     best_texts = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     best_images = np.argsort(-scores, axis=0, kind="stable")[:k]

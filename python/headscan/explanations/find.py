@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan.common.checks import whole_number
 from headscan.common.vectors import normalise
 from headscan.dictionaries.load import load_dictionary
 from headscan.dictionaries.vocabulary import PACKAGED
@@ -76,8 +77,8 @@ def find(
     words = _words(text)
     if not words:
         raise HeadscanError(f"a text to find needs at least one word, not {text!r}")
-    if count is not None and count < 0:
-        raise HeadscanError(f"count must be at least 0, not {count}")
+    if count is not None:
+        whole_number(count, "count", least=0)
     rows = scan.rows(layers=layers, side=side, pole=pole)
     places = range(scan.info.k)
     code, used = pd.factorize(rows[[f"concept_{place}" for place in places]].to_numpy(dtype=object).ravel())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headscan.common import files
+from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.explanations.find import find
 from headscan.explanations.table import ScanInfo
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from headscan.explanations.head import Head
     from headscan.report.ground import Grounding
 
-__all__ = ["Scan", "check_scan", "load_scan"]
+__all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan"]
 
 _KIND, _FORMAT_VERSION = "headscan-scan", 1
 _MANIFEST, _DATA = "manifest.json", "explanations.parquet"
@@ -106,8 +107,7 @@ class Scan:
         """
         if by not in ("sigma", "fidelity", "joint_fidelity"):
             raise HeadscanError(f"strongest can order by sigma, fidelity or joint_fidelity, not {by!r}")
-        if count < 0:
-            raise HeadscanError(f"count must be at least 0, not {count}")
+        whole_number(count, "count", least=0)
         rows = self.rows(layers=layers, side=side, pole=pole, part=part)
         ordered = rows.sort_values(by, ascending=False, kind="stable", ignore_index=True)
         strongest: pd.DataFrame = ordered.head(count)
@@ -197,6 +197,11 @@ def check_destination(folder: Path) -> None:
         files.read_manifest(manifest, kind=_KIND, format_version=_FORMAT_VERSION)
     except HeadscanError as error:
         raise HeadscanError(f"will not write to {folder}: {error}") from error
+
+
+def is_scan(folder: Path) -> bool:
+    """Say whether a folder holds what looks like a saved scan."""
+    return (folder / _MANIFEST).is_file() and (folder / _DATA).is_file()
 
 
 def load_scan(folder: str | Path) -> Scan:

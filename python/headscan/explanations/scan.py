@@ -138,7 +138,7 @@ def scan(
         k=whole_number(k, "k"),
         coherence=float(coherence),
         folded=bool(fold),
-        significance=_checked_significance(significance),
+        significance=whole_number(significance, "significance", least=0),
     )
     joint = joint_map(model) if tower == "image" else JointMap(source.read_final(), dictionary.mean)
     labels: list[_Directions] = []
@@ -282,9 +282,3 @@ def _checked_poles(poles: str) -> tuple[str, ...]:
     if not isinstance(poles, str) or poles not in _POLES:
         raise HeadscanError(f"poles must be 'both', '+' or '-', not {poles!r}")
     return _POLES[poles]
-
-
-def _checked_significance(count: int) -> int:
-    if whole_number(count, "significance") < 0:
-        raise HeadscanError(f"significance must be at least 0 random directions, not {count}")
-    return int(count)

@@ -19,7 +19,6 @@ from headscan.common import files
 from headscan.common.checks import check_code_options, whole_number
 from headscan.common.vectors import normalise
 from headscan.core import devices
-from headscan.errors import HeadscanError
 from headscan.explanations.directions import explain_directions
 
 if TYPE_CHECKING:
@@ -84,9 +83,8 @@ def null_fidelity(
         If an option is out of range.
     """
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
-    for name, number, least in (("count", count, 1), ("seed", seed, 0)):
-        if whole_number(number, name) < least:
-            raise HeadscanError(f"{name} must be at least {least}, not {number}")
+    whole_number(count, "count", least=1)
+    whole_number(seed, "seed", least=0)
     parameters = [_FORMAT, dictionary.hash, int(k), float(coherence), int(count), bool(centred), int(seed)]
     entry = files.cache_folder() / "significance" / f"{_key(joint, parameters)}.npy" if cache else None
     found = _from_cache(entry, count) if entry is not None else None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Iterable
 
-import numpy as np
-
+from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 
 __all__ = ["parse_layers", "select_layers"]
@@ -39,12 +37,10 @@ def select_layers(layers: str | int | Iterable[int], *, count: int, tower: str =
 def _layer_ranges(layers: str | int | Iterable[int], *, count: int) -> list[tuple[int, int]]:
     if isinstance(layers, str):
         return parse_layers(layers) or [(0, count - 1)]
+    numbers = layers if isinstance(layers, Iterable) else [layers]
     try:
-        numbers = [layers] if isinstance(layers, (int, np.integer)) else list(layers)
-        if any(isinstance(number, (bool, np.bool_)) for number in numbers):
-            raise TypeError
-        return [(index, index) for index in map(operator.index, numbers)]
-    except TypeError:
+        return [(whole_number(number, "a layer"),) * 2 for number in numbers]
+    except (HeadscanError, TypeError):  # a tensor of no axes says that it is iterable
         raise HeadscanError(f"layers must be 'all', a range such as '20-23' or integers, not {layers!r}") from None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.heads.layers import select_layers
 from headscan.models.pictures import prepared
@@ -67,8 +68,7 @@ def head_writes(
             f"pictures must be floating-point of shape (n, 3, height, width), preprocessed for the model; "
             f"got {values.dtype} of shape {tuple(values.shape)}"
         )
-    if batch_size < 1:
-        raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
+    batch_size = whole_number(batch_size, "batch_size", least=1)
     output = _outputs(model, chosen)
     written = np.empty((len(values), len(chosen), model.heads, model.width), np.float32)
     for start in range(0, len(values), batch_size):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
+from headscan.common.checks import whole_number
 from headscan.common.terminal import one_line
 from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
@@ -162,8 +163,7 @@ def prepared(
     import torch
     from PIL.Image import fromarray as picture_of
 
-    if batch_size < 1:
-        raise HeadscanError(f"batch_size must be at least 1, not {batch_size}")
+    batch_size = whole_number(batch_size, "batch_size", least=1)
     read: Callable[[Any], Image] = read_picture
     if isinstance(images, (np.ndarray, torch.Tensor)):
         if str(images.dtype) not in ("uint8", "torch.uint8") or images.ndim != 4 or images.shape[3] != 3:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
+from headscan.common.checks import whole_number
 from headscan.common.terminal import progress_bar
 from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
@@ -108,8 +109,7 @@ def ground(
         raise HeadscanError(
             f"the scan is of other weights than {model.name}: ground it with the model it was made from"
         )
-    if count < 1:
-        raise HeadscanError(f"count must be at least 1, not {count}")
+    count = whole_number(count, "count", least=1)
     check_class_token(model)
     folder = files.expanded(images)
     paths = found_pictures(folder)
