@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headscan.models.model import Model
     from headscan.models.towers import AttentionWeights
 
-__all__ = ["QKFactors", "VOFactors", "qk_factors", "vo_factors"]
+__all__ = ["QKFactors", "VOFactors", "mlp_input", "mlp_output", "qk_factors", "vo_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +170,18 @@ def vo_factors(
         right[row] = output.reshape(source.heads, source.rank, source.width)
         bias[row] = np.einsum("hr,hrd->hd", value_bias.reshape(source.heads, source.rank), right[row])
     return VOFactors(layers=chosen, left=left, right=right, bias=bias, folded=fold)
+
+
+def mlp_input(model: Model, layer: int, *, tower: str = "image") -> NDArray[np.float64]:
+    """Return what a layer's MLP reads, (width, hidden): its layer norm folded in, centred like `VOFactors.left`."""
+    weights = model.get_tower(tower).read_mlp_input(layer)
+    return _folded(weights.input, weights.gain)
+
+
+def mlp_output(model: Model, layer: int, *, fold: bool = True, tower: str = "image") -> NDArray[np.float64]:
+    """Return what each hidden unit of a layer's MLP writes, (hidden, width), centred when `fold`."""
+    output = model.get_tower(tower).read_mlp(layer).output
+    return output - output.mean(axis=1, keepdims=True) if fold else output
 
 
 def _value_output(

@@ -13,7 +13,7 @@ from headscan.core import devices
 from headscan.core.randomized_svd import randomized_svd
 from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
-from headscan.heads.factors import qk_factors, vo_factors
+from headscan.heads.factors import mlp_output, qk_factors, vo_factors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,7 +113,7 @@ def _of_heads(by_side: dict[str, NDArray[np.float64]], sigma: NDArray[np.float64
 def _mlp_svd(
     model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: devices.Device
 ) -> PartDirections:
-    output = _mlp_output(model, layer, tower, fold)
+    output = mlp_output(model, layer, fold=fold, tower=tower)
     _, sigma, vh = randomized_svd(output, rank=min(_MLP_RANK, *output.shape), threads=threads, device=device)
     return _of_the_layer(sigma, vh)
 
@@ -121,13 +121,8 @@ def _mlp_svd(
 def _mlp_neuron(
     model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: devices.Device
 ) -> PartDirections:
-    output = _mlp_output(model, layer, tower, fold)
+    output = mlp_output(model, layer, fold=fold, tower=tower)
     return _of_the_layer(np.linalg.norm(output, axis=1), normalise(output))
-
-
-def _mlp_output(model: Model, layer: int, tower: str, fold: bool) -> NDArray[np.float64]:
-    output = model.get_tower(tower).read_mlp(layer).output
-    return output - output.mean(axis=1, keepdims=True) if fold else output
 
 
 def _of_the_layer(sigma: NDArray[np.float64], vectors: NDArray[np.float64]) -> PartDirections:

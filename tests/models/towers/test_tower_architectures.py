@@ -219,6 +219,21 @@ def test_hidden_units_write_the_rows_of_the_output_matrix(case):
         )
 
 
+def test_mlps_read_the_stream_by_their_input_matrix(case):
+    model, kind, layers = case
+    tower, into, got = model.get_tower(kind), [], []
+    for *_, layer in layers_of(model.module, kind):
+        first = layer.mlp.c_fc if hasattr(layer.mlp, "c_fc") else layer.mlp.fc1
+        into.append(first.register_forward_hook(lambda part, inputs, output: got.append(output)))
+    run(model.module, kind)
+    for handle in into:
+        handle.remove()
+    for layer, seen in enumerate(layers):
+        weights = tower.read_mlp_input(layer)
+        normed = normalised(seen["mid"], tower.blocks[layer].mlp_input_norm.eps) * weights.gain + weights.shift
+        np.testing.assert_allclose(normed @ weights.input + weights.input_bias, got[layer].numpy(), atol=2e-5)
+
+
 def test_the_way_into_joint_space_is_the_modules_own(case):
     model, kind, _ = case
     vectors = np.random.default_rng(2).standard_normal((3, model.get_tower(kind).width)).astype(np.float32)
@@ -269,3 +284,6 @@ def test_gated_mlps_and_split_projections_are_read():
         test_each_head_alone_writes_what_its_folded_factors_say(case)
         test_hidden_units_write_the_rows_of_the_output_matrix(case)
         test_the_way_into_joint_space_is_the_modules_own(case)
+        if choice.get("scale_mlp"):
+            with pytest.raises(hs.HeadscanError, match="layer 0 of the image tower has an MLP of unknown kind"):
+                case[0].tower.read_mlp_input(0)

@@ -11,12 +11,20 @@ from typing import Any
 
 from headscan.errors import HeadscanError
 from headscan.models.towers.checks import type_name
-from headscan.models.towers.tower import AttentionWeights, FinalWeights, MLPWeights, QueryKeyWeights, Tower
+from headscan.models.towers.tower import (
+    AttentionWeights,
+    FinalWeights,
+    MLPInputWeights,
+    MLPWeights,
+    QueryKeyWeights,
+    Tower,
+)
 from headscan.models.towers.weights import Weights
 
 __all__ = [
     "AttentionWeights",
     "FinalWeights",
+    "MLPInputWeights",
     "MLPWeights",
     "QueryKeyWeights",
     "Tower",

@@ -43,6 +43,8 @@ class Block:
     head_scale: torch.Tensor | None  # one number a head, multiplies its mixed values
     layer_scale: torch.Tensor | None  # (width,), multiplies the attention's output
     qk_refusal: str | None
+    mlp_input_norm: Any  # the layer norm before the MLP
+    mlp_input: Linear | None  # all that leads into its hidden units, gates too
     mlp_output: Linear | None
     mlp_norm: Any  # a layer norm between the hidden units and the output matrix, or None
     mlp_scale: torch.Tensor | None  # (width,)

@@ -69,6 +69,8 @@ def _block(block: Any, where: str) -> Block:
         head_scale=getattr(attention, "head_scale", None),
         layer_scale=layer_scale(block.ls_1, where),
         qk_refusal=_qk_refusal(attention),
+        mlp_input_norm=layer_norm(block.ln_2, where),
+        mlp_input=linear(block.mlp.c_fc, where),
         mlp_output=linear(block.mlp.c_proj, where),
         mlp_norm=None if is_identity(mlp_norm) else layer_norm(mlp_norm, where),
         mlp_scale=layer_scale(block.ls_2, where),

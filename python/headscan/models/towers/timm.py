@@ -73,6 +73,8 @@ def _block(block: Any, where: str, *, rotary: bool) -> Block:
         head_scale=None,
         layer_scale=block.gamma_1 if eva else layer_scale(block.ls1, where),
         qk_refusal=_qk_refusal(block.attn, rotary=rotary),
+        mlp_input_norm=layer_norm(block.norm2, where),
+        mlp_input=_mlp_input(block.mlp, where),
         mlp_output=_mlp_output(block.mlp, where),
         mlp_norm=None if is_identity(mlp_norm) else layer_norm(mlp_norm, where),
         mlp_scale=block.gamma_2 if eva else layer_scale(block.ls2, where),
@@ -115,6 +117,13 @@ def _qk_refusal(attention: Any, *, rotary: bool) -> str | None:
     if rotary:
         return "rotates its queries and keys by their places in the image (rotary position embedding)"
     return None
+
+
+def _mlp_input(mlp: Any, where: str) -> Linear | None:
+    """Return the one matrix into the hidden units, with that into their gates where they have some."""
+    from timm.layers.mlp import GluMlp, Mlp
+
+    return linear(mlp.fc1, where) if type(mlp) in (Mlp, GluMlp) else None
 
 
 def _mlp_output(mlp: Any, where: str) -> Linear | None:

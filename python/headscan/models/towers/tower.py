@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from headscan.models.towers.block import Block
     from headscan.models.towers.weights import Weights
 
-__all__ = ["AttentionWeights", "FinalWeights", "MLPWeights", "QueryKeyWeights", "Tower", "make_tower"]
+__all__ = [
+    "AttentionWeights",
+    "FinalWeights",
+    "MLPInputWeights",
+    "MLPWeights",
+    "QueryKeyWeights",
+    "Tower",
+    "make_tower",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +64,16 @@ class QueryKeyWeights:
     query_bias: NDArray[np.float64]  # (heads * rank,)
     key: NDArray[np.float64]  # (width, heads * rank)
     key_bias: NDArray[np.float64]  # (heads * rank,)
+
+
+@dataclass(frozen=True, eq=False)
+class MLPInputWeights:
+    """One layer's way into the MLP: ``(xhat * gain + shift) @ input + input_bias`` before anything not linear."""
+
+    gain: NDArray[np.float64]  # (width,)
+    shift: NDArray[np.float64]  # (width,)
+    input: NDArray[np.float64]  # (width, hidden), or twice hidden where the units have gates
+    input_bias: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +198,19 @@ class Tower:
             output = output * gain[:, None]
         scale = self.weights.array_or(block.mlp_scale, 1.0, self.width)
         return MLPWeights(output * scale, bias * scale)
+
+    def read_mlp_input(self, layer: int) -> MLPInputWeights:
+        """Return what a layer's MLP reads.
+
+        Raises
+        ------
+        HeadscanError
+            Where the layer has no MLP that is known.
+        """
+        block = self.blocks[layer]
+        if block.mlp_input is None:
+            raise HeadscanError(f"layer {layer} of the {self.kind} tower has an MLP of unknown kind: part 'mlp'")
+        return MLPInputWeights(*self._norm(block.mlp_input_norm), *block.mlp_input.read(self.weights))
 
     def write_attention_output(
         self, layer: int, output: NDArray[np.float64], output_bias: NDArray[np.float64]

@@ -75,6 +75,8 @@ def _block(layer: Any, where: str) -> Block:
         head_scale=None,
         layer_scale=None,
         qk_refusal=None,
+        mlp_input_norm=layer_norm(layer.layer_norm2, where),
+        mlp_input=linear(layer.mlp.fc1, where),
         mlp_output=linear(layer.mlp.fc2, where),
         mlp_norm=None,
         mlp_scale=None,
