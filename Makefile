@@ -26,11 +26,12 @@ scan: $(VENV)/.installed  ## build, install and explain every head of the demo m
 test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed  ## formatting, style and types
+lint: $(VENV)/.installed  ## formatting, style, types and who may import whom
 	$(BIN)/python -m pip install --quiet ".[lint]"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
 
 format: $(VENV)/.installed  ## rewrite the sources in the project's format

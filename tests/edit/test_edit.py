@@ -18,7 +18,7 @@ from conftest import build_module
 from headscan.edit import Direction, EditInfo
 from headscan.edit.mean import average_writes
 from headscan.heads.writes import head_writes, mean_writes
-from headscan.models.image_mean import synthetic_pictures
+from headscan.models.image_mean import noise_pictures
 from headscan.models.joint import joint_map
 from headscan.models.pictures import prepared
 
@@ -136,7 +136,7 @@ def test_an_estimated_mean_is_kept(model):
     products = np.einsum("hdr,hrw->hdw", factors.left[0], factors.right[0])
     expected = np.einsum("hdw,hdv,v->hw", products, products, target)
     np.testing.assert_allclose(guess / np.linalg.norm(guess), expected / np.linalg.norm(expected), atol=1e-12)
-    noise = mean_writes(model, synthetic_pictures("noise"), (layer,))
+    noise = mean_writes(model, noise_pictures(), (layer,))
     np.testing.assert_allclose(np.linalg.norm(guess), np.linalg.norm(noise - noise.mean(axis=-1, keepdims=True)))
     before, after = (each.tower.read_attention(layer) for each in (model, edit.apply(model, pictures="estimate")))
     change = (after.output - before.output).reshape(model.heads, model.rank, -1)

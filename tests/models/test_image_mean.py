@@ -1,8 +1,6 @@
-"""Image means: measured on pictures, guessed without, asked for by name."""
+"""Image means: measured on pictures, estimated without, asked for by name."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -12,8 +10,8 @@ from PIL import Image
 
 import headscan as hs
 from conftest import build_module
-from headscan.models.image_mean import ESTIMATES, estimate_image_mean, image_mean_of_folder
-from headscan.models.joint import joint_map
+from headscan.models.image_mean import estimate_image_mean, image_mean_of_folder, noise_pictures
+from headscan.models.pictures import embed_images
 
 
 @pytest.fixture
@@ -54,39 +52,31 @@ def test_folders_refused(model, tmp_path, pictures):
         image_mean_of_folder(model, pictures)
 
 
-@pytest.mark.parametrize("method", ESTIMATES)
-def test_estimates_are_repeatable_and_as_long_as_asked(model, method):
-    found = estimate_image_mean(model, method)
+def test_the_estimate_is_repeatable_and_as_long_as_asked(model):
+    found = estimate_image_mean(model)
     assert found.shape == (24,) and found.dtype == np.float64
     np.testing.assert_allclose(np.linalg.norm(found), 0.2)
-    np.testing.assert_array_equal(found, estimate_image_mean(model, method))
-    whole = estimate_image_mean(model, method, length=None)
+    np.testing.assert_array_equal(found, estimate_image_mean(model))
+    whole = estimate_image_mean(model, length=None)
     assert np.linalg.norm(whole) <= 1 + 1e-9
     np.testing.assert_allclose(whole / np.linalg.norm(whole), found / 0.2, atol=1e-12)
 
 
-def test_the_bias_is_the_image_of_nothing(model):
-    final = joint_map(model).final
-    expected = joint_map(replace(model, image_mean=None)).to_joint(np.zeros((1, 32)))[0]
-    np.testing.assert_allclose(estimate_image_mean(model, "bias", length=None), expected, atol=1e-12)
-    assert final.shift.any()
-
-
-def test_a_norm_without_shift_has_no_bias_to_guess_from():
-    with pytest.raises(hs.HeadscanError, match="shifts nothing"):
-        estimate_image_mean(hs.load_model("demo"), "bias")
+def test_the_estimate_is_the_mean_embedding_of_noise(model):
+    expected = embed_images(model, noise_pictures()).mean(axis=0)
+    np.testing.assert_allclose(estimate_image_mean(model, length=None), expected, atol=1e-7)
 
 
 def test_asked_for_by_name(bundle, module):
     assert hs.load_model(f"local-dir:{bundle}").image_mean is not None
     assert hs.load_model(f"local-dir:{bundle}", image_mean="none").image_mean is None
-    model = hs.load_model(module, image_mean="estimate:bias")
-    np.testing.assert_array_equal(model.image_mean, estimate_image_mean(model, "bias"))
-    for bad in ("estimate:guess", "estimate:"):
-        with pytest.raises(hs.HeadscanError, match="is one of noise, flat, bias, text"):
+    model = hs.load_model(module, image_mean="estimate:noise")
+    np.testing.assert_array_equal(model.image_mean, estimate_image_mean(model))
+    for bad in ("estimate:flat", "estimate:bias", "estimate:text", "estimate:", "none of it"):
+        with pytest.raises(
+            hs.HeadscanError, match="an image mean is a file, none, folder:PATH or estimate:noise, not"
+        ):
             hs.load_model(module, image_mean=bad)
-    with pytest.raises(hs.HeadscanError, match="an image mean is a file, none, folder:PATH or"):
-        hs.load_model(module, image_mean="none of it")
 
 
 def test_the_module_is_left_as_it_was(pictures):

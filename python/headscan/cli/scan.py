@@ -46,7 +46,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_sources(scan: argparse.ArgumentParser) -> None:
     add = scan.add_argument_group("model and dictionary").add_argument
     add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
-    means = "mean image embedding: .safetensors, .npy, folder:PICTURES, estimate:noise|flat|bias|text, none"
+    means = "mean image embedding: .safetensors, .npy, folder:PICTURES, estimate:noise, none"
     add("--image-mean", metavar="FILE|...", help=means)
     add("--batch-size", metavar="N", type=at_least(int, 1), default=256, help="texts encoded at a time (256)")
     add("--device", metavar="NAME", help="where the work is done, cuda say (default: cpu)")

@@ -11,7 +11,7 @@ import numpy as np
 from headscan.errors import HeadscanError
 from headscan.heads.factors import vo_factors
 from headscan.heads.writes import mean_writes
-from headscan.models.image_mean import synthetic_pictures
+from headscan.models.image_mean import noise_pictures
 from headscan.models.joint import joint_map
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def average_writes(
         raise HeadscanError(
             f"{model.name} has no image mean to estimate from: load it with image_mean=, or give pictures"
         )
-    written = mean_writes(model, synthetic_pictures("noise"), layers)
+    written = mean_writes(model, noise_pictures(), layers)
     final = joint_map(model).final
     target = final.gain * (final.projection @ model.image_mean)
     factors = vo_factors(model, layers=layers)

@@ -55,8 +55,8 @@ def load_model(
         Arithmetic of the text tower's forward pass. Vision weights are always read in float64.
     image_mean : array, path to .safetensors or .npy, or str, optional
         Mean of the model's normalised image embeddings, (joint_dim,); ``"folder:PATH"`` to measure it on the
-        pictures there, ``"estimate:noise"``, ``"estimate:flat"``, ``"estimate:bias"`` or ``"estimate:text"`` to
-        guess it without any (`headscan.models.image_mean`), ``"none"`` to subtract none. By default the
+        pictures there, ``"estimate:noise"`` to estimate it without any (`headscan.models.image_mean`), ``"none"``
+        to subtract none. By default the
         ``image_mean.safetensors`` beside a ``local-dir:`` model's weights, where there is one; otherwise none
         is subtracted.
     tokenizer : callable, optional

@@ -28,12 +28,9 @@ __all__ = [
     "MLPWeights",
     "QueryKeyWeights",
     "Tower",
-    "VisionTower",
     "Weights",
     "read_tower",
 ]
-
-VisionTower = Tower  # a vision tower and a text tower are read alike
 
 
 def read_tower(module: Any, *, kind: str = "image", weights: Weights | None = None) -> Tower:
