@@ -13,7 +13,7 @@ import numpy as np
 from headscan.common.terminal import progress_bar
 from headscan.common.vectors import unit
 from headscan.errors import HeadscanError
-from headscan.models.text import Tokens, encode_tokens, tokenize
+from headscan.models.text import Tokens, encode_tokens, join, tokenize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Window", "encode_windows", "tokens_sample"]
 
-_WINDOW = 65_536  # texts tokenised and sorted by length at a time: bounds the memory for token ids
+_WINDOW = 65_536  # texts tokenised and sorted by their tokens at a time: bounds the memory
 _SAMPLE = 256  # texts whose tokens tell one tokenizer from another
 
 
@@ -62,16 +62,21 @@ def encode_windows(
     with progress_bar("encoding concepts", total=len(texts), unit="texts", show=progress) as advance:
         for start in range(0, len(texts), _WINDOW):
             listed = texts[start : start + _WINDOW]
-            filled = [_tokens(model, listed, template) for template in templates]
-            rows = _first_of_each(filled, seen)
-            told: list[float] = []
+            tokens, full = _filled(model, listed, templates)
+            rows = _first_of_each(tokens, len(listed), seen)
+            kept = [listed[row] for row in rows]
+            every = np.add.outer(np.arange(len(templates)) * len(listed), rows).ravel().tolist()
+            done: list[float] = []
             encode = partial(
-                _average, model, [listed[row] for row in rows], [tokens.select(rows) for tokens in filled],
-                batch_size=batch_size, advance=partial(_tell, advance, told, 1 / len(templates)),
-            )  # fmt: skip
-            kept, chosen = encode.args[1:]
-            yield Window(texts=kept, truncated=_count_full(chosen), encode=encode)
-            advance(len(listed) - sum(told))
+                _average,
+                model,
+                kept,
+                tokens.select(every),
+                batch_size=batch_size,
+                advance=partial(_count, advance, done),
+            )
+            yield Window(texts=kept, truncated=int(np.count_nonzero(full[rows])), encode=encode)
+            advance(len(listed) - sum(done))
 
 
 def tokens_sample(model: Model, texts: Sequence[str], *, templates: Sequence[str]) -> str:
@@ -88,60 +93,66 @@ def _tokens(model: Model, texts: Sequence[str], template: str) -> Tokens:
     return tokenize(model.module, model.tokenizer, [template.replace("{}", text) for text in texts])
 
 
-def _tell(advance: Callable[[float], None], told: list[float], share: float, count: int) -> None:
-    told.append(count * share)
-    advance(told[-1])
+def _filled(model: Model, texts: Sequence[str], templates: Sequence[str]) -> tuple[Tokens, NDArray[np.bool_]]:
+    """Return the tokens of texts in every template, template by template, and which texts may have been cut.
+
+    Those fill the whole context: all that were cut do, and next to no others.
+    """
+    parts, full = [], np.zeros(len(texts), dtype=np.bool_)
+    for template in templates:
+        tokens = _tokens(model, texts, template)
+        full |= tokens.causal & (tokens.lengths == tokens.ids.shape[1])
+        parts.append(tokens.trimmed())
+    return join(parts), full
+
+
+def _count(advance: Callable[[float], None], done: list[float], share: float) -> None:
+    done.append(share)
+    advance(share)
 
 
 def _average(
-    model: Model, texts: list[str], filled: list[Tokens], *, batch_size: int, advance: Callable[[int], None]
+    model: Model, texts: list[str], tokens: Tokens, *, batch_size: int, advance: Callable[[float], None]
 ) -> NDArray[np.float32]:
+    """Return the embeddings of texts; of several templates, the mean of their unit embeddings."""
     import torch
 
     if not texts:
         return np.empty((0, model.joint_dim), dtype=np.float32)
+    templates = len(tokens.lengths) // len(texts)
+    total = np.zeros((len(texts), model.joint_dim), dtype=np.float32)
     try:
-        parts = [
-            encode_tokens(model.module, one, batch_size=batch_size, dtype=model.dtype, advance=advance)
-            for one in filled
-        ]
+        for rows, batch in encode_tokens(model.module, tokens, batch_size=batch_size, dtype=model.dtype):
+            concepts = rows % len(texts)
+            _check_usable(batch, concepts, texts)
+            np.add.at(total, concepts, batch if templates == 1 else (unit(batch) / templates).astype(np.float32))
+            advance(len(rows) / templates)
     except torch.OutOfMemoryError as error:
         raise HeadscanError(
             f"the device has not enough memory for {batch_size} texts at a time: use a smaller batch size"
         ) from error
-    for part in parts:
-        _check_usable(part, texts)
-    if len(parts) == 1:
-        return parts[0]
-    average: NDArray[np.float32] = np.mean([unit(part) for part in parts], axis=0).astype(np.float32)
-    _check_usable(average, texts)
-    return average
+    _check_usable(total, np.arange(len(texts)), texts)
+    return total
 
 
-def _check_usable(embeddings: NDArray[np.float32], texts: list[str]) -> None:
-    unusable = np.flatnonzero(~(np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)))
+def _check_usable(embeddings: NDArray[np.float32], concepts: NDArray[np.int64], texts: list[str]) -> None:
+    unusable = concepts[~(np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1))]
     if unusable.size:
         raise HeadscanError(
-            f"the text tower gives no usable embedding for {texts[unusable[0]]!r} (NaN, infinite or zero)"
+            f"the text tower gives no usable embedding for {texts[unusable.min()]!r} (NaN, infinite or zero)"
         )
 
 
-def _first_of_each(filled: list[Tokens], seen: set[bytes]) -> list[int]:
-    """Return the rows whose tokens were not seen before, and remember them, 16 bytes each."""
+def _first_of_each(tokens: Tokens, count: int, seen: set[bytes]) -> list[int]:
+    """Return the rows of `count` texts whose tokens were not seen before, and remember them, 16 bytes each."""
     rows = []
-    for row in range(len(filled[0].lengths)):
+    for row in range(count):
         digest = hashlib.blake2b(digest_size=16)
-        for tokens in filled:
-            ids = tokens.ids[row, : tokens.lengths[row]]
+        for filled in range(row, len(tokens.lengths), count):
+            ids = tokens.ids[filled, : tokens.lengths[filled]]
             digest.update(len(ids).to_bytes(4, "little") + ids.tobytes())
         key = digest.digest()
         if key not in seen:
             seen.add(key)
             rows.append(row)
     return rows
-
-
-def _count_full(filled: list[Tokens]) -> int:
-    """Return how many texts fill the whole context: all that were cut do, and next to no others."""
-    full = [tokens.lengths == tokens.ids.shape[1] for tokens in filled if tokens.causal]
-    return int(np.count_nonzero(np.any(full, axis=0))) if full else 0

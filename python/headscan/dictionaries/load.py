@@ -216,7 +216,7 @@ def _in_memory(job: _Job, *, progress: bool | None) -> Dictionary:
 
 def _on_disk(job: _Job, target: Path, *, progress: bool | None) -> Dictionary:
     make = encode_into(partial(job.windows, progress=progress), job.record, width=job.model.joint_dim)
-    build(target, key=f"{job.key} {job.batch_size}", make=make, head=HEAD, progress=progress)
+    build(target, key=f"{job.key} {job.batch_size} prefixes", make=make, head=HEAD, progress=progress)
     return open_dictionary(target, verify=False)
 
 

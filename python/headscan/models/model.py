@@ -141,7 +141,10 @@ class Model:
         if len(texts) == 0:
             return np.empty((0, self.joint_dim), dtype=np.float32)
         tokens = tokenize(self.module, self.tokenizer, texts)
-        return encode_tokens(self.module, tokens, batch_size=batch_size, dtype=self.dtype)
+        batches = encode_tokens(self.module, tokens, batch_size=batch_size, dtype=self.dtype)
+        order, embeddings = map(np.concatenate, zip(*batches, strict=True))
+        listed: NDArray[np.float32] = embeddings[np.argsort(order)]
+        return listed
 
 
 def check_model(model: object) -> None:

@@ -1,31 +1,34 @@
 """Text towers: from texts to unnormalised embeddings.
 
-In a causal tower nothing after the pooled token can change the embedding, so texts are sorted by length and
-every batch is cut to its longest: exact, and many times less work for concept-length texts. Other towers run
-at full length.
+In a causal tower nothing after the pooled token can change the embedding, and what a token computes depends on its
+prefix alone: every text is cut at its pooled token, and of the texts of a batch each prefix is computed once. Exact,
+and many times less work for concept-length texts. Towers that are causal but whose layers are not known in detail run
+in batches sorted by length and cut to their longest; others at full length.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headscan.errors import HeadscanError
-from headscan.models.hugging_face import embed_ids, is_transformers
+from headscan.models.hugging_face import embed_ids
+from headscan.models.prefixes import encode_prefixes, sorted_by_tokens
+from headscan.models.towers.causal import read_causal_tower
 from headscan.models.towers.forward import evaluating
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "text_structure", "tokenize"]
+__all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "join", "text_structure", "tokenize"]
 
 VISION_PARTS = ("visual", "vision_model", "visual_projection")  # what in a model has no part in text embeddings
-_CAUSAL_TRANSFORMERS = ("CLIPModel", "MetaClip2Model")
 _SETTING = (bool, int, float, str)
 _NO_SETTING = ("training", "name_or_path")
 
@@ -53,77 +56,20 @@ class Tokens:
         """Return the chosen rows."""
         return Tokens(ids=self.ids[rows], lengths=self.lengths[rows], causal=self.causal)
 
-
-@dataclass(frozen=True, eq=False)
-class _CausalTower:
-    """The parts of open_clip's own causal text tower, wherever the model keeps them."""
-
-    parts: Any
-    pool: str
-    eos: int | None
-
-    @property
-    def vocabulary(self) -> int:
-        """How many tokens have an embedding."""
-        return int(self.parts.token_embedding.num_embeddings)
-
-    def pooled_at(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the position (n,) of the token whose feature becomes the embedding."""
-        import torch
-
-        if self.pool == "first":
-            return ids.new_zeros(ids.shape[0])
-        if self.pool == "eos":
-            return torch.eq(ids, -1 if self.eos is None else self.eos).int().argmax(dim=-1)
-        return ids.argmax(dim=-1)
-
-    def encode(self, ids: torch.Tensor) -> Any:
-        """Return embeddings (n, joint_dim) of ids (n, length) cut at or after their pooled token."""
-        import torch
-        from torch import nn
-
-        parts, length = self.parts, ids.shape[1]
-        dtype = parts.transformer.get_cast_dtype()
-        x = parts.token_embedding(ids).to(dtype) + parts.positional_embedding[:length].to(dtype)
-        x = parts.transformer(x, attn_mask=parts.attn_mask[:length, :length])
-        x = parts.ln_final(x)[torch.arange(len(ids), device=ids.device), self.pooled_at(ids)]
-        projection = parts.text_projection
-        if projection is None:
-            return x
-        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    def trimmed(self) -> Tokens:
+        """Return the same without the columns after every text's last token that counts, in memory of its own."""
+        return Tokens(self.ids[:, : int(self.lengths.max(initial=0))].copy(), self.lengths, self.causal)
 
 
-@dataclass(frozen=True, eq=False)
-class _TransformersTower(_CausalTower):
-    """A causal text tower of transformers: `parts` is the two-tower model, which cuts positions and mask itself."""
-
-    @property
-    def vocabulary(self) -> int:
-        """How many tokens have an embedding."""
-        return int(self.parts.text_model.config.vocab_size)
-
-    def encode(self, ids: torch.Tensor) -> Any:
-        """Return embeddings (n, joint_dim) of ids (n, length) cut at or after their pooled token."""
-        return embed_ids(self.parts, ids)
-
-
-def _causal_tower(module: Any) -> _CausalTower | None:
-    """Return the model's causal text tower, or None where texts must be encoded at full length."""
-    from open_clip.model import CLIP, CustomTextCLIP
-    from open_clip.transformer import TextTransformer
-
-    if type(module) is CLIP:
-        tower = _CausalTower(module, module.text_pool_type, getattr(module, "text_eos_id", None))
-    elif type(module) is CustomTextCLIP and type(module.text) is TextTransformer and module.text.cls_emb is None:
-        tower = _CausalTower(module.text, module.text.pool_type, getattr(module.text, "eos_id", None))
-    elif is_transformers(module) and type(module).__name__ in _CAUSAL_TRANSFORMERS:
-        eos = module.text_model.config.eos_token_id
-        legacy = type(module).__name__ == "CLIPModel" and eos == 2  # old configurations name a wrong end token
-        return _TransformersTower(module, "argmax" if legacy else "eos", eos)
-    else:
-        return None
-    causal = tower.parts.attn_mask is not None and tower.pool in ("first", "argmax", "eos")
-    return tower if causal else None
+def join(parts: Sequence[Tokens]) -> Tokens:
+    """Return the texts of several parts, one part after another, padded with zeros to the longest."""
+    ids = np.zeros((sum(len(part.ids) for part in parts), max(part.ids.shape[1] for part in parts)), dtype=np.int64)
+    start = 0
+    for part in parts:
+        ids[start : start + len(part.ids), : part.ids.shape[1]] = part.ids
+        start += len(part.ids)
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Tokens(ids=ids, lengths=lengths, causal=all(part.causal for part in parts))
 
 
 def text_structure(module: Any) -> str:
@@ -153,7 +99,7 @@ def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
     import torch
 
     ids = torch.as_tensor(tokenizer(list(texts)), dtype=torch.int64)
-    tower = _causal_tower(module)
+    tower = read_causal_tower(module)
     if tower is not None:
         if ids.numel() and int(ids.max()) >= tower.vocabulary:
             raise HeadscanError(
@@ -167,52 +113,56 @@ def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
 
 
 def encode_tokens(
-    module: torch.nn.Module,
-    tokens: Tokens,
-    *,
-    batch_size: int,
-    dtype: str = "float32",
-    advance: Callable[[int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Encode tokenised texts, shortest first, in batches cut to their longest text.
+    module: torch.nn.Module, tokens: Tokens, *, batch_size: int, dtype: str = "float32"
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Encode tokenised texts batch by batch, neighbours in the tree of their prefixes together.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The open_clip model.
+        The model of open_clip or transformers.
     tokens : Tokens
         From `tokenize`.
     batch_size : int
         Texts per forward pass.
     dtype : str, default "float32"
         Arithmetic of the forward pass; "float16" and "bfloat16" run it under autocast.
-    advance : callable, optional
-        Called with the number of texts just encoded.
 
-    Returns
-    -------
-    ndarray of float32, shape (n, joint_dim)
-        Embeddings in the order given, not normalised.
+    Yields
+    ------
+    rows : ndarray of int64, shape (b,)
+        Which texts these are; each comes once.
+    embeddings : ndarray of float32, shape (b, joint_dim)
+        Their embeddings, not normalised.
     """
     import torch
 
-    tower = _causal_tower(module)
     device = next(module.parameters()).device
-    order = np.argsort(tokens.lengths, kind="stable")
-    embeddings: NDArray[np.float32] | None = None
-    with evaluating(module), torch.inference_mode(), _autocast(device, dtype):
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            length = int(tokens.lengths[rows].max())
-            ids = torch.from_numpy(tokens.ids[rows, :length]).to(device)
-            output = embed_ids(module, ids) if tower is None else tower.encode(ids)
-            batch = output.float().cpu().numpy()
-            if embeddings is None:
-                embeddings = np.empty((len(order), batch.shape[1]), dtype=np.float32)
-            embeddings[rows] = batch
-            if advance is not None:
-                advance(len(rows))
-    return np.empty((0, 0), dtype=np.float32) if embeddings is None else embeddings
+    encode, order = _encoder(module, tokens)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        with evaluating(module), torch.inference_mode(), _autocast(device, dtype):
+            embeddings = encode(rows, device).float().cpu().numpy()
+        yield rows, embeddings
+
+
+def _encoder(module: torch.nn.Module, tokens: Tokens) -> tuple[Callable[..., Any], NDArray[np.int64]]:
+    """Return how to encode chosen rows, and the order in which to take them."""
+    import torch
+
+    tower = read_causal_tower(module)
+    if tower is not None and tower.blocks:
+
+        def together(rows: NDArray[np.int64], device: torch.device) -> Any:
+            return encode_prefixes(tower, tokens.ids[rows], tokens.lengths[rows], device=device)
+
+        return together, sorted_by_tokens(tokens.ids, tokens.lengths)
+    whole = tower.encode if tower is not None else partial(embed_ids, module)
+
+    def trimmed(rows: NDArray[np.int64], device: torch.device) -> Any:
+        return whole(torch.from_numpy(tokens.ids[rows, : int(tokens.lengths[rows].max())]).to(device))
+
+    return trimmed, np.argsort(tokens.lengths, kind="stable")
 
 
 def _autocast(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[Any]:
