@@ -16,6 +16,8 @@ Singular Vector Decomposition", arXiv 2603.24653.
 
 from __future__ import annotations
 
+from headscan.circuits.circuits import circuits
+from headscan.circuits.result import Circuits, load_circuits
 from headscan.common.files import package_version as _package_version
 from headscan.comparison.adapters import Adapter, load_adapter
 from headscan.comparison.compare import compare
@@ -45,6 +47,7 @@ __version__ = _package_version()
 
 __all__ = [
     "Adapter",
+    "Circuits",
     "Comparison",
     "Contributions",
     "Dictionary",
@@ -65,6 +68,7 @@ __all__ = [
     "SparseCodes",
     "VOFactors",
     "__version__",
+    "circuits",
     "code_coherence",
     "comp",
     "compare",
@@ -77,6 +81,7 @@ __all__ = [
     "ground",
     "joint_map",
     "load_adapter",
+    "load_circuits",
     "load_dictionary",
     "load_edit",
     "load_model",

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from headscan.dictionaries.load import Dictionary
     from headscan.explanations.result import Scan
+    from headscan.explanations.table import ScanInfo
     from headscan.models.model import Model
 
-__all__ = ["find"]
+__all__ = ["brought_by_concepts", "find"]
 
 _SHOWN = 0.1  # a concept made a row match if it brought this share of what the best one brought
 
@@ -72,44 +73,59 @@ def find(
     HeadscanError
         If the text has no word, or model or dictionary are not the scan's.
     """
+    if count is not None:
+        whole_number(count, "count", least=0)
+    rows = scan.rows(layers=layers, side=side, pole=pole)
+    brought, names = brought_by_concepts(scan.info, rows, text, model=model, dictionary=dictionary)
+    score = brought.sum(axis=1)
+    order = np.argsort(-score, kind="stable")
+    order = order[score[order] > 0][:count]
+    best: pd.DataFrame = rows.iloc[order].reset_index(drop=True)
+    best.insert(0, "score", score[order])
+    best.insert(1, "matched", [_reason(*pair) for pair in zip(names[order], brought[order], strict=True)])
+    return best
+
+
+def brought_by_concepts(
+    info: ScanInfo,
+    rows: pd.DataFrame,
+    text: str,
+    *,
+    model: Model | None,
+    dictionary: Dictionary | None,
+    prefix: str = "",
+) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+    """Return coefficient times similarity to a text of every concept of some codes, and the concepts: (rows, k) each.
+
+    By meaning with a model, as in `find`, else by words; `prefix` comes before the names of the codes' columns.
+    """
     import pandas as pd
 
     words = _words(text)
     if not words:
         raise HeadscanError(f"a text to find needs at least one word, not {text!r}")
-    if count is not None:
-        whole_number(count, "count", least=0)
-    rows = scan.rows(layers=layers, side=side, pole=pole)
-    places = range(scan.info.k)
-    code, used = pd.factorize(rows[[f"concept_{place}" for place in places]].to_numpy(dtype=object).ravel())
+    places = range(info.k)
+    concepts = rows[[f"{prefix}concept_{place}" for place in places]].to_numpy(dtype=object)
+    code, used = pd.factorize(concepts.ravel())
     if model is not None:
-        similarity = _by_meaning(scan, text, used, model=model, dictionary=dictionary)
+        similarity = _by_meaning(info, text, used, model=model, dictionary=dictionary)
     elif dictionary is None:
         similarity = np.array([float(words <= _words(concept)) for concept in used])
     else:
         raise HeadscanError(
             "a dictionary alone cannot encode the text: pass its model too, or neither to match words"
         )
-    coefficients = rows[[f"coefficient_{place}" for place in places]].to_numpy()
-    brought = coefficients * similarity[code.reshape(coefficients.shape)]  # (rows, k)
-    score = brought.sum(axis=1)
-    order = np.argsort(-score, kind="stable")
-    order = order[score[order] > 0][:count]
-    best: pd.DataFrame = rows.iloc[order].reset_index(drop=True)
-    names = used[code.reshape(coefficients.shape)[order]]
-    best.insert(0, "score", score[order])
-    best.insert(1, "matched", [_reason(*pair) for pair in zip(names, brought[order], strict=True)])
-    return best
+    coefficients = rows[[f"{prefix}coefficient_{place}" for place in places]].to_numpy()
+    return coefficients * similarity[code.reshape(coefficients.shape)], concepts
 
 
 def _by_meaning(
-    scan: Scan, text: str, concepts: NDArray[np.object_], *, model: Model, dictionary: Dictionary | None
+    info: ScanInfo, text: str, concepts: NDArray[np.object_], *, model: Model, dictionary: Dictionary | None
 ) -> NDArray[np.float64]:
     """Return the cosine of a text with each concept, (concepts,), centred as the scan's dictionary is."""
     from headscan.models.prompts import class_embeddings
 
     check_model(model)
-    info = scan.info
     if model.weights_hash != info.weights_hash:
         raise HeadscanError(
             f"{model.name} is not the model of this scan, which is {info.model} with other weights: load that one"

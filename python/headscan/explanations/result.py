@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headscan.common import files
 from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.explanations.find import find
+from headscan.explanations.folders import ResultFolder
 from headscan.explanations.table import ScanInfo
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan"]
 
-_KIND, _FORMAT_VERSION = "headscan-scan", 1
-_MANIFEST, _DATA = "manifest.json", "explanations.parquet"
-_BEFORE_PARTS = {"tower": "image", "parts": ["vo"]}  # what scans were of before they said so
+_FOLDER = ResultFolder("headscan-scan", 1, "scan", ("explanations",))
+_BEFORE = {"tower": "image", "parts": ["vo"], "significance": 0}  # what older manifests do not say
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,31 +151,14 @@ class Scan:
     def save(self, folder: str | Path) -> Path:
         """Write explanations.parquet and manifest.json into a folder, made if need be, and return its path.
 
-        Both files are written aside and then renamed, the manifest last; it holds the table's hash, so a save
-        that was cut short is noticed. A scan already there is replaced; other files are left alone.
+        See `ResultFolder.save`.
 
         Raises
         ------
         HeadscanError
             If the folder cannot be written, or its manifest.json is not a scan's.
         """
-        target = files.expanded(folder)
-        check_destination(target)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with files.write_aside(target / _DATA) as aside:
-                self.explanations.to_parquet(aside, engine="pyarrow", index=False, compression="zstd")
-                digest = files.file_sha256(aside)
-            manifest = {
-                "format": _KIND,
-                "format_version": _FORMAT_VERSION,
-                **asdict(self.info),
-                "explanations": {"file": _DATA, "rows": len(self), "sha256": digest},
-            }
-            files.write_manifest(target / _MANIFEST, manifest)
-        except OSError as error:
-            raise HeadscanError(f"cannot write the scan to {target}: {error.strerror or error}") from error
-        return target
+        return _FOLDER.save(folder, self.info, {"explanations": self.explanations})
 
 
 def check_destination(folder: Path) -> None:
@@ -187,21 +169,12 @@ def check_destination(folder: Path) -> None:
     HeadscanError
         If the folder cannot be written, or holds the manifest of something else.
     """
-    files.check_writable(folder)
-    if (folder / _DATA).is_dir():
-        raise HeadscanError(f"will not write to {folder}: {folder / _DATA} is a folder")
-    manifest = folder / _MANIFEST
-    if not manifest.exists():
-        return
-    try:
-        files.read_manifest(manifest, kind=_KIND, format_version=_FORMAT_VERSION)
-    except HeadscanError as error:
-        raise HeadscanError(f"will not write to {folder}: {error}") from error
+    _FOLDER.check_destination(folder)
 
 
 def is_scan(folder: Path) -> bool:
     """Say whether a folder holds what looks like a saved scan."""
-    return (folder / _MANIFEST).is_file() and (folder / _DATA).is_file()
+    return _FOLDER.is_in(folder)
 
 
 def load_scan(folder: str | Path) -> Scan:
@@ -212,45 +185,14 @@ def load_scan(folder: str | Path) -> Scan:
     HeadscanError
         If there is none, or its files are damaged or do not belong together.
     """
-    import pandas as pd
-    import pyarrow as pa
-
-    source = files.expanded(folder)
-    if not source.is_dir():
-        raise HeadscanError(f"there is no scan folder {source}")
-    manifest = files.read_manifest(source / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
-    try:
-        manifest = _BEFORE_PARTS | manifest
-        expected = manifest["explanations"]["sha256"]
-        info = _info(manifest, where=source / _MANIFEST)
-        if files.file_sha256(source / _DATA) != expected:
-            raise HeadscanError(f"{source / _DATA} is damaged or cut short: its content does not match the manifest")
-        explanations = pd.read_parquet(source / _DATA, engine="pyarrow")
-    except FileNotFoundError as error:
-        raise HeadscanError(f"{source} holds no {_DATA}") from error
-    except OSError as error:
-        raise HeadscanError(f"cannot read {source / _DATA}: {error.strerror or error}") from error
-    except (KeyError, TypeError, pa.ArrowException) as error:
-        raise HeadscanError(f"{source} is damaged: {type(error).__name__}: {error}") from error
+    info, (explanations,) = _FOLDER.load(folder, ScanInfo, defaults=_BEFORE)
     for place, (name, value) in enumerate((("tower", "image"), ("part", "vo"))):
         if name not in explanations:
             explanations.insert(place, name, value)
     codes = sum(name.startswith("concept_") for name in explanations.columns)
-    if (manifest["explanations"].get("rows"), info.k) != (len(explanations), codes):
-        raise HeadscanError(
-            f"{source} is damaged: its table has {len(explanations)} rows of {codes} concepts, which its manifest "
-            "does not say"
-        )
+    if info.k != codes:
+        raise HeadscanError(f"{folder} is damaged: its table has {codes} concepts a row, its manifest says {info.k}")
     return Scan(info=info, explanations=explanations)
-
-
-def _info(manifest: dict[str, Any], *, where: Path) -> ScanInfo:
-    manifest = {"significance": 0, **manifest}  # scans of before it was measured
-    files.check_types(manifest, {field.name: field.type for field in fields(ScanInfo)}, where=where)
-    values: dict[str, Any] = {field.name: manifest[field.name] for field in fields(ScanInfo)}
-    for name in ("parts", "layers", "sides", "poles"):  # JSON has no tuples
-        values[name] = tuple(values[name])
-    return ScanInfo(**values)
 
 
 def check_scan(scan: object) -> Scan:

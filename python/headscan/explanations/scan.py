@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +18,7 @@ from headscan.errors import HeadscanError
 from headscan.explanations.directions import Explanations, explain_directions
 from headscan.explanations.result import Scan, load_scan
 from headscan.explanations.significance import null_fidelity, p_values, q_values
-from headscan.explanations.table import ScanInfo, make_table
+from headscan.explanations.table import ScanInfo, dictionary_facts, make_table, model_facts
 from headscan.heads.layers import select_layers
 from headscan.heads.parts import checked_parts, count_directions, part_directions
 from headscan.models.joint import JointMap, joint_map
@@ -128,8 +127,8 @@ def scan(
     info = ScanInfo(
         headscan=files.package_version(),
         created=files.now(),
-        **_model_facts(model),
-        **_dictionary_facts(dictionary, model),
+        **model_facts(model),
+        **dictionary_facts(dictionary, model),
         tower=tower,
         parts=checked_parts(parts),
         layers=chosen,
@@ -242,30 +241,6 @@ def _gather(parts: Sequence[Any], *, skip: tuple[str, ...] = ()) -> dict[str, An
     """Concatenate the arrays of like dataclasses, field by field."""
     names = [field.name for field in fields(parts[0]) if field.name not in skip]
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-
-
-def _model_facts(model: Model) -> dict[str, Any]:
-    mean = model.image_mean
-    return {
-        "model": model.name,
-        "pretrained": model.pretrained,
-        "weights_hash": model.weights_hash,
-        "image_mean_hash": None if mean is None else hashlib.sha256(mean.astype("<f8").tobytes()).hexdigest(),
-    }
-
-
-def _dictionary_facts(dictionary: Dictionary, model: Model) -> dict[str, Any]:
-    if dictionary.text_hash != model.text_hash:
-        raise HeadscanError(
-            f"the dictionary {dictionary.source} was encoded by another text tower than that of "
-            f"{model.name}: load it with this model"
-        )
-    return {
-        "dictionary": dictionary.source,
-        "dictionary_hash": dictionary.hash,
-        "template": dictionary.template,
-        "concepts": len(dictionary),
-    }
 
 
 def _checked_sides(sides: str | Sequence[str]) -> tuple[str, ...]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headscan.errors import HeadscanError
+
 if TYPE_CHECKING:
     import pandas as pd
 
+    from headscan.dictionaries.load import Dictionary
+    from headscan.models.model import Model
 
-__all__ = ["ScanInfo", "make_table"]
+
+__all__ = ["ScanInfo", "dictionary_facts", "make_table", "model_facts"]
 
 _LABELS = (
     "tower",
@@ -107,3 +113,35 @@ def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.D
 def _joined(words: Sequence[str], coefficients: np.ndarray[Any, Any]) -> str:
     order = np.argsort(-coefficients, kind="stable")
     return ", ".join(words[place] for place in order if coefficients[place] > 0)
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """Return what `ScanInfo` keeps of a model, by field."""
+    mean = model.image_mean
+    return {
+        "model": model.name,
+        "pretrained": model.pretrained,
+        "weights_hash": model.weights_hash,
+        "image_mean_hash": None if mean is None else hashlib.sha256(mean.astype("<f8").tobytes()).hexdigest(),
+    }
+
+
+def dictionary_facts(dictionary: Dictionary, model: Model) -> dict[str, Any]:
+    """Return what `ScanInfo` keeps of a dictionary, by field.
+
+    Raises
+    ------
+    HeadscanError
+        If it was encoded by another text tower.
+    """
+    if dictionary.text_hash != model.text_hash:
+        raise HeadscanError(
+            f"the dictionary {dictionary.source} was encoded by another text tower than that of "
+            f"{model.name}: load it with this model"
+        )
+    return {
+        "dictionary": dictionary.source,
+        "dictionary_hash": dictionary.hash,
+        "template": dictionary.template,
+        "concepts": len(dictionary),
+    }
