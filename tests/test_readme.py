@@ -93,4 +93,4 @@ def test_every_command_parses():
     ]
     assert {command.split()[0] for command in commands} >= {"scan", "find", "explain", "compare"}
     for command in commands:
-        main._parser().parse_args(shlex.split(command, comments=True))
+        main.parser().parse_args(shlex.split(command, comments=True))

@@ -34,7 +34,7 @@ def refused(answer, says):
         (["--edit", "e.json", "--strength", "5"], "--strength means nothing with --edit"),
         (["--edit", "e.json", "--layers", "0"], "--layers means nothing with --edit"),
         (["--edit", "e.json", "--poles", "all"], "--poles means nothing with --edit"),
-        (["--suppress", "dog", "--score-map", "zz"], "--score-map means nothing with --suppress, only with --judge"),
+        (["--suppress", "dog", "--score-map", "5=0"], "--score-map means nothing with --suppress, only with --judge"),
         (["--classes", "c.txt", "--unlike", "cat"], "--unlike means nothing with --classes"),
         (["--judgements", "s.csv", "--threshold", "0"], "--threshold means nothing with --judgements"),
         (["--judgements", "s.csv", "--score-map", "9=0"], "each score from 1 to 5 at most once, not '9=0'"),

@@ -16,7 +16,8 @@ import pytest
 import headscan as hs
 from conftest import CONCEPTS, build_module, write_bundle
 from headscan.cli import main
-from headscan.cli.tables import print_strongest
+from headscan.cli.scan import _strongest
+from headscan.cli.tables import print_rows
 from headscan.common.terminal import plain, progress_bar
 
 
@@ -119,7 +120,7 @@ def test_version(capsys):
 
 
 def commands():
-    parser = main._parser()
+    parser = main.parser()
     (action,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     return action.choices
 
@@ -131,7 +132,7 @@ def test_every_command_shows_examples_that_parse(name):
     assert examples
     for example in examples:
         assert shlex.split(example)[0] == name
-        main._parser().parse_args(shlex.split(example))
+        main.parser().parse_args(shlex.split(example))
 
 
 def test_the_help_fits_a_screen(monkeypatch, capsys):
@@ -192,7 +193,7 @@ def refused(result, says):
         (["--device", "meta"], "device 'meta' cannot be used: it holds no weights"),
         (["--pretrained", "openai"], "brings its own weights"),
         (["--bogus"], "unrecognized arguments: --bogus"),
-        (["--out", ""], "argument --out: expected a folder, got ''"),
+        (["--out", ""], "argument --out: expected a path, got ''"),
         (["--out", "~nosuchuser/x"], "argument --out: there is no home folder for ~nosuchuser in ~nosuchuser/x"),
         (["--dictionary", "~nosuchuser/x"], "there is no home folder for ~nosuchuser"),
         (["--dictionary", ""], "argument --dictionary: expected a list of concepts, got ''"),
@@ -256,16 +257,51 @@ def test_a_home_folder_is_found(run, tmp_path, monkeypatch):
 )
 def test_bad_settings_come_before_the_work(run, monkeypatch, tmp_path, name, value):
     monkeypatch.setenv(name, value)
-    monkeypatch.setattr("headscan.models.load.load_model", None)
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", None)
     refused(run(), f"{name} must be .* got '{value}'")
 
 
-def test_errors_of_other_libraries_are_one_plain_line(run, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, KeyError, TypeError, AssertionError, OSError])
+def test_what_is_no_bad_input_is_a_bug_in_one_line(run, monkeypatch, kind):
     def fails(*arguments, **options):
-        raise RuntimeError("\x1b[31mdeep\x1b[0m\nin torch")
+        raise kind("\x1b[31mdeep\x1b[0m\nheadscan: error: forged")
 
-    monkeypatch.setattr("headscan.models.load.load_model", fails)
-    assert run() == (2, "", "headscan: error: deep in torch\n")
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", fails)
+    status, out, err = run()
+    assert (status, out) == (1, "")
+    assert re.fullmatch(
+        r"headscan: this is a bug in headscan [^\n]*, please report it on its issues page[^\n]*\n", err
+    )
+    assert f"with what --debug shows: {kind.__name__}: " in err and "\x1b" not in err
+    status, out, err = run("--debug")
+    assert (status, out) == (1, "")
+    assert "Traceback (most recent call last):" in err and "in fails" in err
+    lines = err.splitlines()
+    assert lines[-1].startswith("headscan: this is a bug")
+    assert all(line.startswith("  ") for line in lines[:-1])  # no line of it can be taken for headscan's own
+
+
+def test_bad_input_has_a_traceback_under_debug_only(run):
+    status, _, err = run("--layers", "7", "--debug")
+    assert status == 2
+    assert "Traceback" in err and err.splitlines()[-1].startswith("headscan: error: there is no layer 7")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a\nb"), "a b: No such file or directory"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ImportError("cannot import name 'x'", name="torch"), "a package that headscan needs cannot be used: cannot"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"), "not enough memory"),
+    ],
+)
+def test_what_the_machine_is_to_blame_for_is_no_bug(run, monkeypatch, error, says):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", fails)
+    refused(run(), says)
 
 
 def test_cheap_checks_come_before_the_work(run, monkeypatch, tmp_path):
@@ -275,7 +311,7 @@ def test_cheap_checks_come_before_the_work(run, monkeypatch, tmp_path):
     monkeypatch.setattr("headscan.dictionaries.encoding.encode_tokens", never)
     refused(run("--layers", 5), "there is no layer 5")
     refused(run("-k", 99), "99 are needed")
-    monkeypatch.setattr("headscan.models.load.load_model", never)
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", never)
     (tmp_path / "file").write_text("")
     refused(run("--out", tmp_path / "file"), "is not a folder")
 
@@ -289,7 +325,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headscan.models.load.load_model", interrupted)
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", interrupted)
     assert run() == (130, "", "headscan: interrupted\n")
 
 
@@ -297,7 +333,7 @@ def test_a_full_memory_is_one_line(run, monkeypatch):
     def full(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr("headscan.models.load.load_model", full)
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", full)
     refused(run(), "not enough memory")
 
 
@@ -333,7 +369,7 @@ def test_a_reader_that_leaves_early_is_no_error(bundle, concepts, tmp_path):
     with start(*arguments) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(timeout=120) == 1
+        assert process.wait(timeout=120) == 141
     assert len(hs.load_scan(tmp_path / "out")) == 192
 
 
@@ -361,7 +397,8 @@ def test_foreign_text_cannot_steer_the_terminal(model, tmp_path):
     hostile = ["[red]cat[/red]", "[link=file:///etc]dog[/link]", "wood\u202e", "[/]", ":smile:"]
     scan = hs.scan(model, hs.load_dictionary(hostile, model=model, cache=False), layers=0, k=5, coherence=0.0)
     file = io.StringIO()
-    print_strongest(scan, rows=8, file=file)
+    table = _strongest(scan, rows=8)
+    print_rows(table.text, title=table.title, columns=table.columns, file=file)
     shown = re.sub(r"\s", "", file.getvalue())
     assert "[red]cat[/red]" in shown
     assert ":smile:" in shown

@@ -1,25 +1,35 @@
-"""What this installation is made of: versions, the build, threads, folders."""
+"""``headscan doctor``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from headscan.cli.options import Commands, add_command
+from headscan.cli.output import Output, Table
 from headscan.common import files
 
 __all__ = ["report"]
 
 _DISTRIBUTIONS = ("headscan", "torch", "open_clip_torch", "numpy", "pandas", "pyarrow", "safetensors")
-
-
 _EXAMPLES = """\
 example:
   headscan doctor
 """
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Describe the command."""
+    add_command(
+        commands,
+        "doctor",
+        _run,
+        summary="show versions, the build and where things are kept",
+        description="Show versions, the build, its instruction sets, threads and the cache folder.",
+        examples=_EXAMPLES,
+    )
 
 
 def report() -> dict[str, str]:
@@ -50,19 +60,8 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Describe the subcommand."""
-    add_command(
-        commands,
-        "doctor",
-        _run,
-        summary="show versions, the build and where things are kept",
-        description="Show versions, the build, its instruction sets, threads and the cache folder.",
-        examples=_EXAMPLES,
-    )
-
-
-def _run(options: argparse.Namespace) -> None:
-
-    for name, value in report().items():
-        sys.stdout.write(f"{name + ':':<20} {value}\n")
+def _run(options: argparse.Namespace) -> Output:
+    values = report()
+    lines = [f"{name + ':':<20} {value}" for name, value in values.items()]
+    rows = [{"name": name, "value": value} for name, value in values.items()]
+    return Output([*lines, Table("installation", "", rows, text=())])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from headscan.cli.options import Commands, add_command, at_least, concept_list, folder, limit_threads
-from headscan.errors import HeadscanError
+from headscan.cli.options import Commands, add_command, add_shared, concept_list, path
+from headscan.cli.output import Output
 
 _EXAMPLES = """\
 examples:
@@ -21,7 +20,7 @@ or conceptnet: and ConceptNet's file of assertions. The same command resumes an 
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Describe the subcommand."""
+    """Describe the command."""
     encode = add_command(
         commands,
         "encode",
@@ -29,37 +28,33 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         summary="encode a list of concepts into a dictionary",
         description="Encode a list of concepts with a model's text tower into a folder that scan and others take.",
         examples=_EXAMPLES,
+        tables=False,
     )
     encode.add_argument("list", metavar="LIST", type=concept_list, help="name or file of the list, see below")
     add = encode.add_argument
     add("--model", required=True, help="demo, an open_clip name, hf-hub:org/repo, local-dir:path")
-    add("--out", metavar="DIR", type=folder, required=True, help="folder for the dictionary")
-    add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
+    add("--out", metavar="DIR", type=path, required=True, help="folder for the dictionary")
+    add_shared(encode, "pretrained")
     add("--column", metavar="NAME", help="column of a table; may be left out where there is only one")
     add("--template", metavar="TEXT", action="append", help="text with {} for the concept; several are averaged")
-    add("--batch-size", metavar="N", type=at_least(int, 1), default=256, help="texts encoded at a time (256)")
-    add("--device", metavar="NAME", default="cpu", help="where the text tower runs (default: cpu)")
+    add_shared(encode, "batch_size", "device", "threads")
     types = ("float32", "float16", "bfloat16")
     add("--dtype", choices=types, default="float32", help="arithmetic; less than float32 on a GPU (default: float32)")
-    add("--threads", metavar="N", type=at_least(int, 0), default=0, help="0: all that may be used (default)")
 
 
-def _run(options: argparse.Namespace) -> None:
-    from headscan.dictionaries.dictionary import save_place
-    from headscan.dictionaries.load import encode_dictionary
-    from headscan.models.load import load_model
+def _run(options: argparse.Namespace) -> Output:
+    from headscan.dictionaries.by_name import Sources, encode_by_name
 
-    if options.dtype != "float32" and options.device.split(":")[0] == "cpu":
-        raise HeadscanError(f"--dtype {options.dtype} runs on a GPU: name it with --device, cuda say")
-    save_place(options.out)  # before the model is loaded
-    limit_threads(options.threads)
-    model = load_model(options.model, pretrained=options.pretrained, device=options.device, dtype=options.dtype)
-    dictionary = encode_dictionary(
-        options.list, options.out, model=model, template=options.template, column=options.column,
-        batch_size=options.batch_size,
+    sources = Sources(
+        model=options.model, pretrained=options.pretrained, device=options.device, dtype=options.dtype,
+        dictionary=options.list, template=options.template, batch_size=options.batch_size, threads=options.threads,
     )  # fmt: skip
-    sys.stdout.write(
-        f"{len(dictionary):,} concepts of {dictionary.source} in {options.out.resolve()}; dropped "
-        f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated, {dictionary.same_tokens:,} with the tokens "
-        "of another\n"
+    dictionary = encode_by_name(sources, options.out, column=options.column)
+    folder = options.out.resolve()
+    dropped = {name: getattr(dictionary, name) for name in ("blank", "repeated", "same_tokens")}
+    line = (
+        f"{len(dictionary):,} concepts of {dictionary.source} in {folder}; dropped {dictionary.blank:,} blank, "
+        f"{dictionary.repeated:,} repeated, {dictionary.same_tokens:,} with the tokens of another"
     )
+    facts = {"folder": str(folder), "source": dictionary.source, "concepts": len(dictionary), "dropped": dropped}
+    return Output([line], facts)

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING
 
-from headscan.cli.options import Commands, add_command, at_least, folder, layers
-
-if TYPE_CHECKING:
-    from headscan.explanations.result import Scan
-    from headscan.models.model import Model
+from headscan.cli.options import Commands, add_command, add_shared, at_least, path
+from headscan.cli.output import Output, Table, records
 
 _EXAMPLES = """\
 examples:
@@ -18,10 +13,11 @@ examples:
   headscan find "a red boat" out --model demo --side write --count 20
   headscan find snow out --words
 """
+_COLUMNS = ("layer", "head", "index", "side", "pole", "sigma", "score", "matched", "concepts")
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Describe the subcommand."""
+    """Describe the command."""
     find = add_command(
         commands,
         "find",
@@ -31,45 +27,26 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         examples=_EXAMPLES,
     )
     find.add_argument("text", metavar="TEXT", help="what to look for")
-    find.add_argument("scan", metavar="DIR", type=folder, help="folder of a scan")
+    find.add_argument("scan", metavar="DIR", type=path, help="folder of a scan")
     add = find.add_argument
     add("--model", metavar="MODEL", help="the scan's model, which encodes the text (default: by the scan's own name)")
-    add("--pretrained", metavar="TAG", help="its weights (default: as the scan says)")
+    add_shared(find, "pretrained", pretrained="its weights (default: as the scan says)")
     add("--words", action="store_true", help="match words instead, without a model")
-    add("--count", metavar="N", type=at_least(int, 0), default=10, help="rows to print (default: 10)")
-    add("--layers", metavar="all|20-23", type=layers, default="all", help="only these layers (default: all)")
+    add("--count", metavar="N", type=at_least(int, 0), default=10, help="rows to show (default: 10)")
+    add_shared(find, "layers", layers="only these layers (default: all)")
     add("--side", choices=("write", "read"), help="only this side")
     add("--pole", choices=("+", "-"), help="only this pole")
 
 
-def _run(options: argparse.Namespace) -> None:
-    from headscan.cli.tables import print_rows
-    from headscan.common.terminal import plain
-    from headscan.explanations.result import load_scan
-    from headscan.heads.layers import select_layers
+def _run(options: argparse.Namespace) -> Output:
+    from headscan.explanations.by_name import find_by_name
 
-    scan = load_scan(options.scan)
-    chosen = select_layers(options.layers, count=max(scan.info.layers) + 1)
-    model = None if options.words else _model(options, scan)
-    found = scan.find(
-        options.text, model=model, count=options.count, layers=chosen, side=options.side, pole=options.pole
-    )
-    how = "words" if model is None else "meaning"
-    if len(found):
-        columns = ["layer", "head", "index", "side", "pole", "sigma", "score", "matched", "concepts"]
-        print_rows(found[columns], title=f"The directions nearest to {plain(options.text)!r} by {how}")
-    else:
-        sys.stdout.write(f"no direction is about {plain(options.text)!r} by {how}\n")
-
-
-def _model(options: argparse.Namespace, scan: Scan) -> Model:
-    """Load the model asked for, or the one that the scan names."""
-    from headscan.errors import HeadscanError
-    from headscan.models.load import load_model
-
-    name = scan.info.model if options.model is None else options.model
-    pretrained = scan.info.pretrained if options.model is None else options.pretrained
-    try:
-        return load_model(name, pretrained=pretrained)
-    except HeadscanError as error:
-        raise HeadscanError(f"{error}; --words finds without a model, --model names another source") from error
+    rows = find_by_name(
+        options.text, options.scan, model=options.model, pretrained=options.pretrained, words=options.words,
+        count=options.count, layers=options.layers, side=options.side, pole=options.pole,
+    )  # fmt: skip
+    by = "words" if options.words else "meaning"
+    facts = {"text": options.text, "by": by}
+    title = f"The directions nearest to {options.text!r} by {by}"
+    table = Table("directions", title, records(rows), _COLUMNS)
+    return Output([table] if len(rows) else [f"no direction is about {options.text!r} by {by}", table], facts)

@@ -1,33 +1,29 @@
-"""The command ``headscan``: its parser, its errors and its exit status. A subcommand is a module of `commands`."""
+"""The command ``headscan``: its parser, its errors and its exit status."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from headscan.cli import compare, doctor, edit, encode, explain, find, models, report, scan, vocab
+from headscan.cli.options import add_output
+from headscan.cli.output import show
+from headscan.common import terminal
+from headscan.common.files import package_version
 from headscan.errors import HeadscanError
 
-__all__ = ["main"]
+__all__ = ["BAD_INPUT", "BUG", "INTERRUPTED", "READER_GONE", "main", "parser"]
 
-_BAD_INPUT, _INTERRUPTED = 2, 130
-_COMMANDS = (
-    models,
-    encode,
-    vocab,
-    scan,
-    report,
-    find,
-    explain,
-    edit,
-    compare,
-    doctor,
-)  # in the order of use, which is the help's
+BUG, BAD_INPUT, INTERRUPTED, READER_GONE = 1, 2, 130, 141
+_COMMANDS = (models, encode, vocab, scan, report, find, explain, edit, compare, doctor)  # the help's order: of use
+_SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,32 +34,59 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 on bad usage or input, 130 when interrupted."""
+    """Run the command line and return its exit status: 0, or one of this module's four."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         _prepare_streams()
-        given = sys.argv[1:] if arguments is None else arguments
         _check_utf8(given)
-        options = _parser().parse_args(given)
-        run: Callable[[argparse.Namespace], None] = options.run
-        run(options)
+        options = parser().parse_args(given)
+        terminal.show_progress(not options.quiet)
+        logging.getLogger("headscan").setLevel(logging.ERROR if options.quiet else logging.WARNING)
+        show(options.run(options), options)
         sys.stdout.flush()
-    except (OSError, MemoryError, ValueError, RuntimeError) as error:  # a HeadscanError is a ValueError
-        if isinstance(error, BrokenPipeError):  # the reader, `head` say, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        sys.stderr.write(f"headscan: error: {_message(error)}\n")
-        return _BAD_INPUT
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except KeyboardInterrupt:
         sys.stderr.write("headscan: interrupted\n")
-        return _INTERRUPTED
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(error, debug="--debug" in given)
     return 0
 
 
-def _message(error: BaseException) -> str:
-    from headscan.common.terminal import one_line, plain
+def _fail(error: Exception, *, debug: bool) -> int:
+    """Say on standard error what went wrong, in one line, and return the exit status."""
+    message = bad_input(error)
+    if debug:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            terminal.say(f"  {line}", file=sys.stderr)
+    if message is not None:
+        terminal.say(f"headscan: error: {message}", file=sys.stderr)
+        return BAD_INPUT
+    what = terminal.one_line(f"{type(error).__name__}: {error}", longest=300)
+    again = "its issues page, with the traceback above" if debug else "its issues page, with what --debug shows"
+    bug = f"this is a bug in headscan {package_version()}, please report it on {again}: {what}"
+    terminal.say(f"headscan: {bug}", file=sys.stderr)
+    return BUG
 
-    unsaid = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
-    return plain(one_line(str(error)) or unsaid)
+
+def bad_input(error: Exception) -> str | None:
+    """Return what to say of an error that the input or the machine is to blame for; None where it is headscan."""
+    if isinstance(error, HeadscanError):
+        return terminal.one_line(str(error))
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _SHORTAGES):
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return terminal.one_line(f"{where}{error.strerror or error}")
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate mem" in str(error)
+    ):
+        return "not enough memory"
+    if isinstance(error, ImportError) and not str(error.name).startswith("headscan"):
+        return terminal.one_line(f"a package that headscan needs cannot be used: {error}; install headscan again")
+    return None
 
 
 def _check_utf8(arguments: Sequence[str]) -> None:
@@ -82,6 +105,7 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    terminal.harmless_logging()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("headscan: %(levelname)s: %(message)s"))
     log = logging.getLogger("headscan")
@@ -92,16 +116,17 @@ def _prepare_streams() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _parser() -> argparse.ArgumentParser:
-    from headscan.common.files import package_version
-
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    whole = _Parser(
         prog="headscan",
         description="Read what every attention head of a CLIP model does, in words.",
         epilog="headscan COMMAND --help shows a command's options and examples.",
     )
-    parser.add_argument("--version", action="version", version=f"headscan {package_version()}")
-    commands = parser.add_subparsers(title="commands, in the order of use", metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"headscan {package_version()}")
+    commands = whole.add_subparsers(title="commands, in the order of use", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)
-    return parser
+    for each in commands.choices.values():
+        add_output(each)
+    return whole

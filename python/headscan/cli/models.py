@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import asdict
 
 from headscan.cli.options import Commands, add_command
+from headscan.cli.output import Output, Table
 
 _EXAMPLES = """\
 example:
@@ -14,7 +15,7 @@ example:
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Describe the subcommand."""
+    """Describe the command."""
     add_command(
         commands,
         "models",
@@ -25,7 +26,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     )
 
 
-def _run(options: argparse.Namespace) -> None:
-    from headscan.models.towers.families import families_text
+def _run(options: argparse.Namespace) -> Output:
+    from headscan.models.towers.families import FAMILIES, REFUSED, families_text
 
-    sys.stdout.write(families_text())
+    families = Table("families", "", [asdict(family) for family in FAMILIES], text=())
+    return Output([families_text().rstrip("\n"), families], {"refused": REFUSED})

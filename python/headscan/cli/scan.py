@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from headscan.cli.options import (
-    Commands,
-    add_command,
-    at_least,
-    concept_list,
-    folder,
-    layers,
-    limit_threads,
-    parts,
-    sides,
-)
+from headscan.cli.options import Commands, add_command, add_shared, at_least, parts, path, sides
+from headscan.cli.output import Output, Table, records
+from headscan.common.terminal import plain
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from headscan.dictionaries.load import Dictionary
+    from headscan.explanations.result import Scan
+    from headscan.models.model import Model
 
 _EXAMPLES = """\
 examples:
@@ -24,10 +24,11 @@ examples:
   headscan scan demo --parts vo,qk,mlp --tower text --out out
   headscan scan local-dir:my-clip --dictionary concepts.txt --sides write,read -k 3 --out out
 """
+_LEAST_COEFFICIENT = 0.005  # what is not shown as 0.00
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Describe the subcommand."""
+    """Describe the command."""
     scan = add_command(
         commands,
         "scan",
@@ -36,88 +37,96 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Explain the singular directions of every head of a CLIP model's tower, in words.",
         examples=_EXAMPLES,
     )
-    scan.add_argument("model", metavar="MODEL", help="demo, an open_clip name, hf-hub:org/repo, local-dir:path")
+    add_shared(scan, "model")
     table = "explanations.parquet and manifest.json"
-    scan.add_argument("--out", metavar="DIR", type=folder, required=True, help=f"folder for {table}")
-    _add_sources(scan)
+    scan.add_argument("--out", metavar="DIR", type=path, required=True, help=f"folder for {table}")
+    add_shared(scan, "show", show="directions to show (default: 10)")
+    sources = scan.add_argument_group("model and dictionary")
+    add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "batch_size")
+    template = "text with {} for the concept, 'a photo of a {}' say (default: {})"
+    sources.add_argument("--template", metavar="TEXT", help=template)
     _add_choices(scan)
 
 
-def _add_sources(scan: argparse.ArgumentParser) -> None:
-    add = scan.add_argument_group("model and dictionary").add_argument
-    add("--pretrained", metavar="TAG", help="weights of an open_clip name: a tag, a checkpoint file, random")
-    means = "mean image embedding: .safetensors, .npy, folder:PICTURES, estimate:noise, none"
-    add("--image-mean", metavar="FILE|...", help=means)
-    add("--batch-size", metavar="N", type=at_least(int, 1), default=256, help="texts encoded at a time (256)")
-    add("--device", metavar="NAME", help="where the work is done, cuda say (default: cpu)")
-    lists = "demo, wordnet, a text file with one concept a line, or a saved folder"
-    default = "demo for the demo model, else wordnet"
-    add("--dictionary", metavar="NAME|FILE|DIR", type=concept_list, help=f"{lists} (default: {default})")
-    add("--template", metavar="TEXT", help="text with {} for the concept, 'a photo of a {}' say (default: {})")
-
-
 def _add_choices(scan: argparse.ArgumentParser) -> None:
-    from headscan.common.checks import MAX_THREADS
-
-    add = scan.add_argument_group("what to explain, and how").add_argument
+    choices = scan.add_argument_group("what to explain, and how")
+    add_shared(choices, "layers", "k", "coherence", "threads")
+    add = choices.add_argument
     add("--tower", choices=("image", "text"), default="image", help="which tower (default: image)")
     of_parts = "vo: value-output, qk: query-key, mlp: output matrix; one or more, by comma (default: vo)"
     add("--parts", metavar="PARTS", type=parts, default=("vo",), help=of_parts)
-    add("--layers", metavar="all|20-23", type=layers, default="all", help="numbered from 0 (default: all)")
-    add(
-        "--sides",
-        metavar="SIDES",
-        type=sides,
-        default=("write",),
-        help="of part vo: write, read or both, by comma (default: write)",
-    )
+    of_sides = "of part vo: write, read or both, by comma (default: write)"
+    add("--sides", metavar="SIDES", type=sides, default=("write",), help=of_sides)
     add("--poles", choices=("both", "+", "-"), default="both", help="which poles (default: both)")
-    add("-k", metavar="N", type=at_least(int, 1), default=5, help="concepts per explanation (default: 5)")
-    weight = "weight of the concepts' similarity to one another (default: 0.3)"
-    add("--coherence", metavar="X", type=at_least(float, 0), default=0.3, help=weight)
     add("--no-fold", action="store_true", help="leave the layer norm out of the weights")
     compared = "random directions to compare fidelities with; 0: none (default: 1000)"
     add("--significance", metavar="N", type=at_least(int, 0), default=1000, help=compared)
-    threads = at_least(int, 0, MAX_THREADS)
-    add("--threads", metavar="N", type=threads, default=0, help="0: all that may be used (default)")
-    add("--show", metavar="N", type=at_least(int, 0), default=10, help="directions to print (default: 10)")
 
 
-def _run(options: argparse.Namespace) -> None:
-    from headscan.cli.tables import print_strongest, summary
-    from headscan.core import _core, devices
-    from headscan.dictionaries.load import load_dictionary
-    from headscan.explanations.result import check_destination
-    from headscan.explanations.scan import scan
-    from headscan.heads.layers import select_layers
-    from headscan.models.load import load_model
+def _run(options: argparse.Namespace) -> Output:
+    from headscan.dictionaries.by_name import Sources
+    from headscan.explanations.by_name import scan_by_name
 
-    check_destination(options.out)
-    _core.build_info()  # refuses bad settings in the environment, before the work
-    device = options.device if options.device and options.device.startswith("cuda") else None
-    devices.devices_for(None, device, "the model")
-    limit_threads(options.threads)
-    model = load_model(
-        options.model, pretrained=options.pretrained, device=options.device, image_mean=options.image_mean
-    )
-    tower = model.get_tower(options.tower)
-    select_layers(options.layers, count=tower.layers, tower=options.tower)  # before the dictionary is encoded
-    name = options.dictionary
-    if name is None:
-        name = "demo" if options.model == "demo" else "wordnet"
-    dictionary = load_dictionary(
-        name, model=model, template=options.template, batch_size=options.batch_size, at_least=options.k
-    )
-    result = scan(
-        model, dictionary, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
+    sources = Sources(
+        model=options.model, pretrained=options.pretrained, image_mean=options.image_mean, device=options.device,
+        dictionary=options.dictionary, template=options.template, batch_size=options.batch_size,
+        threads=options.threads,
+    )  # fmt: skip
+    run = scan_by_name(
+        sources, options.out, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
         poles=options.poles, k=options.k, coherence=options.coherence, fold=not options.no_fold,
         significance=options.significance,
-        threads=options.threads, device=device,
     )  # fmt: skip
-    saved = result.save(options.out)
-    sys.stdout.write(f"{summary(model, dictionary, tower=options.tower)}\n")
-    if options.show:
-        sys.stdout.flush()
-        print_strongest(result, rows=options.show)
-    certified = int(result.explanations["certified"].sum())
-    sys.stdout.write(f"{len(result):,} explanations ({certified:,} certified exact) saved in {saved}\n")
+    certified = int(run.scan.explanations["certified"].sum())
+    saved = f"{len(run.scan):,} explanations ({certified:,} certified exact) saved in {run.folder}"
+    tables = [_strongest(run.scan, rows=options.show)] if options.show else []
+    facts = {"folder": str(run.folder), "explanations": len(run.scan), "certified": certified}
+    return Output([_sizes(run.model, run.dictionary, tower=options.tower), *tables, saved], facts)
+
+
+def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> str:
+    """Return two lines on what is scanned: the model's sizes, and the dictionary with what was dropped."""
+    source = model.get_tower(tower)
+    mean = "no image mean" if model.image_mean is None else "image mean subtracted"
+    if tower == "text":
+        mean = "text tower, dictionary's mean subtracted"
+    shape = f"{source.layers} layers of {source.heads} heads, width {source.width}, rank {source.rank}"
+    dropped = f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated"
+    return (
+        f"model       {plain(model.name)}: {shape}, joint space {source.joint_dim}, {mean}\n"
+        f"dictionary  {plain(dictionary.source)}: {len(dictionary):,} concepts; dropped {dropped}, "
+        f"{dictionary.same_tokens:,} with the tokens of another"
+    )
+
+
+def _strongest(scan: Scan, *, rows: int) -> Table:
+    """Return the explanations of the last scanned layer's strongest directions, by singular value.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    rows : int
+        Directions; a direction with two poles takes two lines.
+    """
+    layer, poles = max(scan.info.layers), len(scan.info.poles)
+    chosen = records(scan.strongest(rows * poles, layers=[layer]))
+    part = ("part",) if len(scan.info.parts) > 1 else ()
+    columns = (*part, "head", "index", "side", "pole", "sigma", "fidelity", "concepts")
+    text = [{**row, "concepts": _concepts(row, k=scan.info.k)} for row in chosen]
+    title = f"Layer {layer}: the {len(chosen) // poles} strongest directions"
+    return Table("strongest", title, chosen, columns, text)
+
+
+def _concepts(row: Mapping[str, Any], *, k: int) -> Text:
+    """Return a code for reading: concepts and coefficients, the largest first, unused ones left out."""
+    from rich.text import Text
+
+    code = [(row[f"coefficient_{rank}"], row[f"concept_{rank}"]) for rank in range(k)]
+    text = Text()
+    for coefficient, concept in sorted(code, key=lambda pair: -pair[0]):
+        if coefficient >= _LEAST_COEFFICIENT:
+            text.append(", " if text else "")
+            text.append(plain(concept))
+            text.append(f" {coefficient:.2f}", style="dim")
+    return text

@@ -1,114 +1,73 @@
-"""Tables on a terminal: scans, data frames, and what is scanned."""
+"""Rows as a table, on a terminal and off it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headscan.common.terminal import plain
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
+    from rich.console import Console
+    from rich.text import Text
 
-    from headscan.dictionaries.load import Dictionary
-    from headscan.explanations.result import Scan
-    from headscan.models.model import Model
-
-
-__all__ = ["print_rows", "print_strongest", "print_table", "summary"]
+__all__ = ["print_rows"]
 
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
-_LEAST_WIDTH, _LEAST_PIPE_WIDTH = 60, 100  # however small COLUMNS is: below, no room is left for the concepts
+_LEAST_PIPE_WIDTH = 100  # however small COLUMNS is: below, no room is left for the concepts
+_NARROW = 80  # a terminal that has no room for a table: its rows come one below another
+_FOLDED = ("matched", "concept", "concepts")
+_RIGHT = ("head", "index", "sigma", "fidelity", "score", "share")
 
 
-def summary(model: Model, dictionary: Dictionary, *, tower: str = "image") -> str:
-    """Return two lines on what is scanned: the model's sizes, and the dictionary with what was dropped."""
-    source = model.get_tower(tower)
-    mean = "no image mean" if model.image_mean is None else "image mean subtracted"
-    if tower == "text":
-        mean = "text tower, dictionary's mean subtracted"
-    sizes = f"{source.layers} layers of {source.heads} heads, width {source.width}, rank {source.rank}"
-    dropped = f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated"
-    return (
-        f"model       {plain(model.name)}: {sizes}, joint space {source.joint_dim}, {mean}\n"
-        f"dictionary  {plain(dictionary.source)}: {len(dictionary):,} concepts; dropped {dropped}, "
-        f"{dictionary.same_tokens:,} with the tokens of another"
-    )
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], *, title: str, columns: Sequence[str] | None = None, file: Any = None
+) -> None:
+    """Print rows as a table: numbers to three digits, foreign text made harmless, long cells folded.
 
-
-def print_strongest(scan: Scan, *, rows: int, file: Any = None) -> None:
-    """Print the explanations of the last scanned layer's strongest directions, by singular value.
-
-    Parameters
-    ----------
-    scan : Scan
-        The scan.
-    rows : int
-        Directions shown; a direction with two poles takes two lines.
-    file : file, optional
-        By default standard output.
+    A terminal gets its own width, and where that has no room for a table the rows one below another; a file or pipe
+    gets a width of its own, without trailing spaces.
     """
-    from rich.table import Table
-    from rich.text import Text
-
-    layer = max(scan.info.layers)
-    lines = len(scan.info.poles)
-    shown = scan.strongest(rows * lines, layers=[layer])
-    table = Table(title=f"Layer {layer}: the {len(shown) // lines} strongest directions", title_justify="left")
-    several = len(scan.info.parts) > 1
-    labels = [*(["part"] if several else []), "head", "index", "side", "pole"]
-    for name in labels:
-        table.add_column(name, justify="right" if name in ("head", "index") else "left", no_wrap=True)
-    for name in ("sigma", "fidelity"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("concepts", overflow="fold")
-    for row in shown.to_dict("records"):
-        numbers = (f"{row['sigma']:.3f}", f"{row['fidelity']:.3f}")
-        table.add_row(*map(Text, (*(str(row[name]) for name in labels), *numbers)), _concepts(row, k=scan.info.k))
-    print_table(table, file=file)
-
-
-def print_rows(rows: pd.DataFrame, *, title: str) -> None:
-    """Print a data frame: numbers to three digits, texts made harmless, long ones folded."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for name in rows.columns:
-        table.add_column(name, overflow="fold", no_wrap=name not in ("matched", "concept", "concepts"))
-    for row in rows.itertuples(index=False):
-        cells = (f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in row)
-        table.add_row(*map(Text, cells))
-    print_table(table)
-
-
-def print_table(table: Table, *, file: Any = None) -> None:
-    """Print a table at the terminal's width; into a file or pipe at one of its own, without trailing spaces."""
+    from rich import table as tables
     from rich.console import Console
 
+    names = list(rows[0]) if columns is None else columns
     console = Console(file=file)
-    if console.is_terminal:
-        console.width = max(console.width, _LEAST_WIDTH)
-    else:
-        console.width = max(console.width, _LEAST_PIPE_WIDTH) if "COLUMNS" in os.environ else _PIPE_WIDTH
+    if console.is_terminal and console.width < _NARROW:
+        _print_below(rows, names, title, console)
+        return
+    table = tables.Table(title=plain(title), title_justify="left")
+    for name in names:
+        folded = name in _FOLDED
+        table.add_column(name, overflow="fold", no_wrap=not folded, justify="right" if name in _RIGHT else "left")
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in names))
     if console.is_terminal:
         console.print(table)
         return
+    console.width = max(console.width, _LEAST_PIPE_WIDTH) if "COLUMNS" in os.environ else _PIPE_WIDTH
     with console.capture() as printed:
         console.print(table)
     console.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
-def _concepts(row: dict[Any, Any], *, k: int) -> Any:
-    """Return a code for reading: concepts and coefficients, the largest first, unused ones left out."""
+def _print_below(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, console: Console) -> None:
+    """Print each row as a line of its short values and a line of each long one, wrapped between words."""
+    from rich.padding import Padding
     from rich.text import Text
 
-    code = [(row[f"coefficient_{place}"], row[f"concept_{place}"]) for place in range(k)]
-    text = Text()
-    for coefficient, concept in sorted(code, key=lambda pair: -pair[0]):
-        if coefficient >= 0.005:  # what is not shown as 0.00
-            text.append(", " if text else "")
-            text.append(plain(concept))
-            text.append(f" {coefficient:.2f}", style="dim")
-    return text
+    console.print(Text(plain(title), style="italic"))
+    for row in rows:
+        console.print(Text("  ").join([Text(f"{name} ") + _cell(row[name]) for name in names if name not in _FOLDED]))
+        for name in names:
+            if name in _FOLDED:
+                console.print(Padding(_cell(row[name]), (0, 0, 0, 2)))
+
+
+def _cell(value: Any) -> Text:
+    from rich.text import Text
+
+    if isinstance(value, Text):
+        return value
+    return Text(f"{value:.3f}" if isinstance(value, float) else plain(str(value)))

@@ -29,6 +29,7 @@ __all__ = [
     "check_writable",
     "expanded",
     "file_sha256",
+    "finite",
     "folder_aside",
     "now",
     "package_version",
@@ -159,6 +160,15 @@ def replace_folder(new: Path, folder: Path) -> None:
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def finite(content: Any) -> Any:
+    """Return content with numbers that JSON cannot hold as null."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {name: finite(value) for name, value in content.items()}
+    return [finite(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
-__all__ = ["one_line", "plain", "progress_bar"]
+__all__ = ["harmless_logging", "one_line", "plain", "progress_bar", "say", "show_progress"]
 
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_progress = True
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -20,6 +23,31 @@ def plain(text: str) -> str:
     return "".join(
         f"\\u{ord(c):04x}" if c not in _JOINERS and unicodedata.category(c) in _UNSAFE else c for c in text
     )
+
+
+def say(line: str, *, file: TextIO | None = None) -> None:
+    """Write one line, made harmless, to standard output or another stream: a line of a text is never two."""
+    (file or sys.stdout).write(f"{plain(line)}\n")
+
+
+def harmless_logging() -> None:
+    """Let no log record of this process hold more than one line, or what steers a terminal, whoever wrote it."""
+    logging.setLogRecordFactory(_HarmlessRecord)
+
+
+class _HarmlessRecord(logging.LogRecord):
+    def getMessage(self) -> str:  # noqa: N802  # logging's own name
+        message = super().getMessage()
+        if self.exc_info and self.exc_info[1] is not None:
+            message = f"{message} ({type(self.exc_info[1]).__name__}: {self.exc_info[1]})"
+        self.exc_info = self.exc_text = self.stack_info = None
+        return plain(one_line(message))
+
+
+def show_progress(show: bool) -> None:
+    """Allow progress bars on a terminal, or show none anywhere."""
+    global _progress  # a setting of the process, like the terminal itself
+    _progress = show
 
 
 def one_line(text: str, *, longest: int = 2000) -> str:
@@ -44,7 +72,7 @@ def progress_bar(
     show : bool, optional
         By default only where standard error is a terminal.
     """
-    if show is False or (show is None and not sys.stderr.isatty()):
+    if show is False or not _progress or (show is None and not sys.stderr.isatty()):
         yield lambda count: None
         return
     from rich.console import Console
@@ -65,12 +93,12 @@ def progress_bar(
             return Text("" if rate is None else f"{rate:,.0f} {unit}/s")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(plain(description), total=total)
         yield lambda count: progress.advance(task, count)

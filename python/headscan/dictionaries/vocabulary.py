@@ -11,7 +11,7 @@ from headscan.common.files import expanded, packaged_folder
 from headscan.dictionaries.list_files import CONCEPTNET, read_conceptnet, read_words
 from headscan.errors import HeadscanError
 
-__all__ = ["PACKAGED", "Vocabulary", "read_vocabulary"]
+__all__ = ["PACKAGED", "Vocabulary", "list_path", "read_vocabulary"]
 
 PACKAGED = {"demo": ("demo", "dictionary.txt"), "wordnet": ("wordnet.txt.gz",)}
 LONGEST_CONCEPT = 1000  # characters; longer lines mean that the file is not a list of concepts
@@ -57,19 +57,28 @@ def read_vocabulary(source: str | Path | Iterable[str], *, column: str | None = 
     """
     if not isinstance(source, (str, Path)):
         return _distinct(source, source="texts", unit="text")
+    given, path = str(source), list_path(source)
+    name = given if given in PACKAGED else path.name
+    lines = read_conceptnet(path) if given.startswith(CONCEPTNET) else read_words(path, column=column)
+    return _distinct(lines, source=name, unit=f"{given}, line")
+
+
+def list_path(source: str | Path) -> Path:
+    """Return the file of a list, or the folder of a dictionary, by its name.
+
+    Raises
+    ------
+    HeadscanError
+        If there is none.
+    """
     given = str(source)
-    if given in PACKAGED:
-        path, name = packaged_folder(*PACKAGED[given]), given
-    else:
-        path = expanded(given.removeprefix(CONCEPTNET))
-        name = path.name
+    path = packaged_folder(*PACKAGED[given]) if given in PACKAGED else expanded(given.removeprefix(CONCEPTNET))
     if not path.exists():
         raise HeadscanError(
             f"there is no list or dictionary {given!r}: it is neither a file, a saved folder nor one of the packaged "
             f"{', '.join(PACKAGED)}"
         )
-    lines = read_conceptnet(path) if given.startswith(CONCEPTNET) else read_words(path, column=column)
-    return _distinct(lines, source=name, unit=f"{given}, line")
+    return path
 
 
 def _distinct(lines: Iterable[str], *, source: str, unit: str) -> Vocabulary:

@@ -17,8 +17,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from headscan.common import files
 from headscan.errors import HeadscanError
 from headscan.report.columns import chunk_grounding, chunk_scan
@@ -128,15 +126,6 @@ def _hash(text: str) -> str:
 
 def _json(content: Any) -> str:
     """Return JSON without a ``<``: no text can close the element it stands in, or open another."""
-    return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+    return json.dumps(files.finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
         "<", "\\u003c"
     )
-
-
-def _finite(content: Any) -> Any:
-    """Return content with numbers that JSON cannot hold as null."""
-    if isinstance(content, float):
-        return content if np.isfinite(content) else None
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    return [_finite(value) for value in content] if isinstance(content, (list, tuple)) else content

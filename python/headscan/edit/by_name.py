@@ -1,0 +1,122 @@
+"""Make an edit of a model by name, and save it or the edited model: what a command or a batch job calls once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headscan.dictionaries.vocabulary import read_vocabulary
+from headscan.edit.edit import Edit
+from headscan.edit.files import load_edit
+from headscan.edit.mean import ESTIMATE
+from headscan.edit.save import check_target
+from headscan.errors import HeadscanError
+from headscan.explanations.result import Scan, is_scan, load_scan
+from headscan.models.load import load_model
+from headscan.models.pictures import found_pictures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headscan.models.model import Model
+
+__all__ = ["WAYS", "EditRun", "edit_by_name"]
+
+WAYS = ("suppress", "amplify", "classes", "judgements", "edit")
+_DEFAULT_SCORES = {5: 0.0}
+
+
+@dataclass(frozen=True, eq=False)
+class EditRun:
+    """An edit, by how much each head changes, and what was written: paths, None where nothing was."""
+
+    edit: Edit
+    changes: pd.DataFrame
+    why_empty: str
+    edit_path: Path | None
+    model_path: Path | None
+
+
+def edit_by_name(
+    model: str,
+    *,
+    way: str,
+    of: str | Path,
+    pretrained: str | None = None,
+    scan: Path | None = None,
+    how: Mapping[str, Any] | None = None,
+    compensate: bool = True,
+    keep_mean: Path | None = None,
+    out: Path | None = None,
+    save_edit: Path | None = None,
+) -> EditRun:
+    """Make an edit of a model by name; without `out` and `save_edit` nothing is written.
+
+    Parameters
+    ----------
+    model, pretrained : str
+        As in `load_model`.
+    way : {"suppress", "amplify", "classes", "judgements", "edit"}
+        Where the multipliers come from; `of` are the texts, the file of class names, of scores, or of the edit.
+    scan : path, optional
+        Folder of the model's scan; not needed for the way "edit".
+    how : mapping, optional
+        Options of `Edit.suppress`, `Edit.amplify`, `Edit.for_classes` or `Edit.from_judgements`.
+    compensate, keep_mean
+        As `compensate` and `pictures` in `apply_edit`: a folder of pictures, or ``"estimate"``.
+    out, save_edit : path, optional
+        Where the edited model goes, and the edit as JSON.
+
+    Raises
+    ------
+    HeadscanError
+        As `load_model`, `load_scan`, the maker of the edit, `apply_edit` and `save` do; if there is nothing to save.
+    """
+    pictures = None
+    if keep_mean is not None:
+        pictures = ESTIMATE if str(keep_mean) == ESTIMATE else found_pictures(keep_mean)
+    if is_scan(Path(model)):
+        raise HeadscanError(f"{model} is a scan: name the model first, and its scan with --scan {model}")
+    saved = load_edit(of) if way == "edit" else None
+    scanned = _scan_of(scan) if saved is None else None
+    loaded = load_model(model, pretrained=pretrained)
+    if out is not None:
+        check_target(loaded, out)
+    edit = saved if saved is not None else _make(way, of, scanned, loaded, dict(how or {}))
+    why_empty = "" if len(edit) else _why_empty(edit)
+    if out is not None and not len(edit):
+        raise HeadscanError(f"there is nothing to save: {why_empty}")
+    changes = edit.changes(loaded)
+    edited = None
+    if out is not None:
+        edited = edit.apply(loaded, in_place=True, compensate=compensate, pictures=pictures)
+    edit_path = None if save_edit is None else edit.save(save_edit)
+    model_path = None if edited is None or out is None else edited.save(out)
+    return EditRun(edit, changes, why_empty, edit_path, model_path)
+
+
+def _scan_of(folder: Path | None) -> Scan:
+    if folder is None:
+        raise HeadscanError("give the model's saved scan with --scan DIR (headscan scan makes one)")
+    return load_scan(folder)
+
+
+def _make(way: str, of: str | Path, scan: Scan | None, model: Model, how: dict[str, Any]) -> Edit:
+    if scan is None or way not in WAYS[:-1]:
+        raise HeadscanError(f"a way is one of {', '.join(WAYS)}, and needs a scan but for edit; got {way!r}")
+    if way == "classes":
+        return Edit.for_classes(scan, model, read_vocabulary(of).texts, **how)
+    if way == "judgements":
+        return Edit.from_judgements(scan, of, how.pop("score_map", _DEFAULT_SCORES), **how)
+    return (Edit.suppress if way == "suppress" else Edit.amplify)(scan, model, like=of, **how)
+
+
+def _why_empty(edit: Edit) -> str:
+    """Say why an edit holds no direction."""
+    step = edit.info.steps[0] if len(edit.info.steps) == 1 else {}
+    if step.get("directions_chosen") != 0 or "highest_score" not in step:
+        return "every multiplier is 1"
+    least = step["threshold"] if step["graded_from"] is None else step["graded_from"]
+    return f"no direction matched, the highest score is {step['highest_score']:.3f} and {least:.3f} is needed"
