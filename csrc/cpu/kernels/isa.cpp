@@ -1,4 +1,8 @@
 // Chooses the instruction set at run time.
+#if defined(HEADSCAN_X86)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -16,19 +20,36 @@ struct Isa {
   const Int8Kernels& int8;
 };
 
+#if defined(HEADSCAN_X86)
+struct X86Features {
+  bool avx2, avx512vnni;
+};
+
+// Asked of the processor itself: some toolchains link a compiler runtime whose __builtin_cpu_supports is always
+// false. A set counts where the operating system saves its registers, too (XCR0: bits 1, 2 for ymm, and 5 to 7 for
+// zmm).
+X86Features x86_features() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kOsxsave = 1U << 27, kFma = 1U << 12;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & kOsxsave) == 0) return {};
+  const bool fma = (c & kFma) != 0;
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return {};
+  constexpr unsigned kAvx2 = 1U << 5, kVnni = 1U << 11;
+  constexpr unsigned kAvx512 = 1U << 16 | 1U << 17 | 1U << 30 | 1U << 31;  // F, DQ, BW, VL
+  const bool ymm = (low & 0x6) == 0x6, zmm = (low & 0xe6) == 0xe6;
+  return {ymm && fma && (b & kAvx2) != 0, zmm && (b & kAvx512) == kAvx512 && (c & kVnni) != 0};
+}
+#endif
+
 const std::vector<Isa>& runnable() {
   static const std::vector<Isa> isas = [] {
     std::vector<Isa> found;
 #if defined(HEADSCAN_X86)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vnni")) {
-      found.push_back({kDenseAvx512Vnni, kInt8Avx512Vnni});
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      found.push_back({kDenseAvx2, kInt8Avx2});
-    }
+    const X86Features cpu = x86_features();
+    if (cpu.avx512vnni) found.push_back({kDenseAvx512Vnni, kInt8Avx512Vnni});
+    if (cpu.avx2) found.push_back({kDenseAvx2, kInt8Avx2});
 #endif
     found.push_back({kDensePortable, kInt8Portable});
     return found;
