@@ -16,6 +16,13 @@ Singular Vector Decomposition", arXiv 2603.24653.
 
 from __future__ import annotations
 
+import sys as _sys
+
+if _sys.argv[:1] == ["-m"]:  # python -m headscan, which is still looking for it: what follows takes a while
+    from headscan_command import answer_interrupts as _answer_interrupts
+
+    _answer_interrupts()
+
 from headscan.circuits.circuits import circuits
 from headscan.circuits.result import Circuits, load_circuits
 from headscan.common.files import package_version as _package_version

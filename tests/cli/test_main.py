@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,6 +364,42 @@ def test_a_process_is_interrupted_with_one_line(tmp_path):
         _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "headscan: interrupted\n")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "slow"),
+    [
+        (["-c", "import sys, headscan_command; sys.exit(headscan_command.main())", "doctor"], "headscan.core.comp"),
+        (["-c", "import sys, headscan_command; sys.exit(headscan_command.main())", "doctor"], "headscan.cli.main"),
+        (["-m", "headscan", "doctor"], "headscan.core.comp"),
+        (["-m", "headscan", "scan", "demo", "--out", "out"], "torch"),
+    ],
+)
+def test_an_interrupt_during_imports_is_one_line(tmp_path, command, slow):
+    hook = (
+        "import sys, time, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {slow!r}:\n"
+        "            print('importing', flush=True)\n"
+        "            time.sleep(100)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(hook)
+    package = str(Path(hs.__file__).parents[1])
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), package])}
+    started = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": settings, "cwd": tmp_path}
+    with subprocess.Popen([sys.executable, *command], **started) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "headscan: interrupted\n")
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "headscan", "--version"]
+    assert subprocess.check_output(command, text=True) == f"headscan {hs.__version__}\n"
 
 
 def test_a_reader_that_leaves_early_is_no_error(bundle, concepts, tmp_path):

@@ -47,16 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
-    except KeyboardInterrupt:
-        sys.stderr.write("headscan: interrupted\n")
-        return INTERRUPTED
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
         return _fail(error, debug="--debug" in given)
     return 0
 
 
-def _fail(error: Exception, *, debug: bool) -> int:
+def _fail(error: BaseException, *, debug: bool) -> int:
     """Say on standard error what went wrong, in one line, and return the exit status."""
+    if _interrupted(error):
+        terminal.say("headscan: interrupted", file=sys.stderr)
+        return INTERRUPTED
     message = bad_input(error)
     if debug:
         for line in "".join(traceback.format_exception(error)).splitlines():
@@ -71,7 +71,14 @@ def _fail(error: Exception, *, debug: bool) -> int:
     return BUG
 
 
-def bad_input(error: Exception) -> str | None:
+def _interrupted(error: BaseException | None) -> bool:
+    """Say whether Ctrl-C is behind an error: some libraries make another exception of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def bad_input(error: BaseException) -> str | None:
     """Return what to say of an error that the input or the machine is to blame for; None where it is headscan."""
     if isinstance(error, HeadscanError):
         return terminal.one_line(str(error))
