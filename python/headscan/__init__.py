@@ -24,6 +24,7 @@ if _sys.argv[:1] == ["-m"]:  # python -m headscan, which is still looking for it
     _answer_interrupts()
 
 from headscan.circuits.circuits import circuits
+from headscan.circuits.paths import circuit_paths
 from headscan.circuits.result import Circuits, load_circuits
 from headscan.common.files import package_version as _package_version
 from headscan.comparison.adapters import Adapter, load_adapter
@@ -75,6 +76,7 @@ __all__ = [
     "SparseCodes",
     "VOFactors",
     "__version__",
+    "circuit_paths",
     "circuits",
     "code_coherence",
     "comp",

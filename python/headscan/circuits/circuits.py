@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from headscan.models.model import Model
 
-__all__ = ["circuits", "score_pairs"]
+__all__ = ["circuits", "paired_rows", "score_pairs"]
 
 _FAMILY = ["writer_part", "side"]
 _ENDS = ("written", "read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,14 +140,20 @@ class Circuits:
         return best
 
     def scores(
-        self, rows: pd.DataFrame, text: str, *, model: Model | None = None, dictionary: Dictionary | None = None
+        self,
+        rows: pd.DataFrame,
+        text: str,
+        *,
+        model: Model | None = None,
+        dictionary: Dictionary | None = None,
+        ends: Sequence[str] = ("written", "read"),
     ) -> NDArray[np.float64]:
-        """Return how much each row is about a text: the larger score of its two explanations, (rows,)."""
-        both = [
-            brought_by_concepts(self.info, rows, text, model=model, dictionary=dictionary, prefix=prefix)[0]
-            for prefix in ("written_", "read_")
+        """Return how much each row is about a text: the largest score of its explanations at `ends`, (rows,)."""
+        by_end = [
+            brought_by_concepts(self.info, rows, text, model=model, dictionary=dictionary, prefix=f"{end}_")[0]
+            for end in ends
         ]
-        scores: NDArray[np.float64] = np.maximum(*(brought.sum(axis=1) for brought in both))
+        scores: NDArray[np.float64] = np.max([brought.sum(axis=1) for brought in by_end], axis=0)
         return scores
 
     def save(self, folder: str | Path) -> Path:
