@@ -1,4 +1,4 @@
-"""The README's examples, run as written, and its table against what the command gives."""
+"""The examples of README and docs, run as written, and the README's table against what the command gives."""
 
 import re
 import shlex
@@ -11,7 +11,10 @@ import headscan as hs
 from headscan import figures
 from headscan.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = {"README": README, "CONTRIBUTING": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), **DOCS}
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +23,29 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADSCAN_CACHE", str(tmp_path / "cache"))
 
 
-def test_the_python_examples_run():
-    for example in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
-        exec(compile(example, "README.md", "exec"), {})
-    assert len(hs.load_scan("out")) > 0
-    assert len(hs.load_edit("demo-edited/edit.json")) > 0
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if "```python" in text])
+def test_the_python_examples_run(page):
+    for example in re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.DOTALL):
+        exec(compile(example, page, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_links_to_is_there(page):
+    folder = ROOT / "docs" if page in DOCS else ROOT
+    generated = {
+        "reference.md",
+        "demo-model.md",
+        "contributing.md",
+        "changes.md",
+        "licences.md",
+    }
+    for target in re.findall(r"\]\(([^)#\s]+)", PAGES[page]):
+        results = ROOT / "benchmarks" if target.startswith("results/") else folder
+        assert target.startswith("http") or target in generated or (results / target).exists(), target
 
 
 def test_the_edit_commands_run(capsys):
-    (block,) = re.findall(r"```console\n(headscan scan demo --layers 4-7.*?)```", README, flags=re.DOTALL)
+    (block,) = re.findall(r"```console\n(headscan scan demo --layers 4-7.*?)```", DOCS["edit"], flags=re.DOTALL)
     for line in block.splitlines():
         assert main.main(shlex.split(line)[1:]) == 0
     assert hs.load_model("local-dir:demo-without-scenery").weights_hash != hs.load_model("demo").weights_hash
@@ -59,7 +76,7 @@ def test_the_report_s_examples_run(tmp_path, monkeypatch):
     for shade in (10, 200):
         Image.new("RGB", (60, 50), (shade, 90, 90)).save(tmp_path / "photos" / f"{shade}.png")
     main.main(shlex.split("scan demo --layers 7 --out out"))
-    section = README.split("## See it")[1].split("\n## ")[0]
+    section = DOCS["report"]
     commands = re.findall(r"^headscan (.*?)(?: +#.*)?$", section, flags=re.MULTILINE)
     assert [main.main(shlex.split(command)) for command in commands] == [0, 0]
     assert opened == [(tmp_path / "out" / "report.html").as_uri()]
@@ -71,23 +88,18 @@ def test_the_report_s_examples_run(tmp_path, monkeypatch):
     for drawing in ("spectra(scan)", 'head_map(scan, by="strength")'):
         assert f"`{drawing}`" in section
         eval(f"figures.{drawing}", {"figures": figures, "scan": scan}).savefig("figure.png")
-    assert all(
-        (Path(__file__).parents[1] / picture).is_file() for picture in re.findall(r"\]\((docs/[^)]+)\)", section)
-    )
 
 
 def test_every_documented_column_exists_and_the_other_way_round(capsys):
     main.main(shlex.split("scan demo --layers 7 --out out"))
     columns = {re.sub(r"_\d+$", "_i", name) for name in hs.load_scan("out").table().columns}
-    section = README.split("## The columns")[1].split("## Speed")[0]
-    documented = set(
-        re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section.splitlines() if "|" in line))
-    )
+    rows = [line for line in DOCS["table"].splitlines() if line.startswith("|")]
+    documented = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in rows)))
     assert documented == columns
 
 
 def test_every_command_parses():
-    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+    blocks = re.findall(r"```console\n(.*?)```", "\n".join(PAGES.values()), flags=re.DOTALL)
     commands = [
         line for block in blocks for line in re.findall(r"^(?:\$ )?headscan (.*)$", block, flags=re.MULTILINE)
     ]
