@@ -106,7 +106,7 @@ def test_what_cannot_be_split_is_refused(model):
     for image in (np.zeros((3, 16, 16)), torch.zeros(1, 3, 16, 16), torch.zeros(3, 16, 16, dtype=torch.uint8)):
         with pytest.raises(hs.HeadscanError, match="an image must be a preprocessed floating-point tensor"):
             hs.contributions(model, image)
-    with pytest.raises(hs.HeadscanError, match="not the pooling 'none'"):
+    with pytest.raises(hs.HeadscanError, match="no class token or averaged tokens to read, but the pooling 'none'"):
         hs.contributions(hs.load_model(build_module(pool_type="none")), picture())
 
 

@@ -8,7 +8,7 @@ still, and is never merged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -115,9 +115,8 @@ def _check_adapter(base: Model, adapter: Adapter) -> None:
                     f"the adapter does not fit {base.name}: its {name} projection of layer {layer} is {came}, "
                     f"expected {shape} in {base.layers} layers"
                 )
-            visual: Any = base.module.visual
-            block = visual.transformer.resblocks[layer]
-            if hasattr(block.ls_1, "gamma") or getattr(block.attn, "head_scale", None) is not None:
+            block = base.tower.blocks[layer]
+            if block.layer_scale is not None or block.head_scale is not None:
                 raise HeadscanError(
                     f"{base.name} scales its heads' outputs: merge the adapter, and compare the models"
                 )

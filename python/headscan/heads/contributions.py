@@ -17,7 +17,7 @@ from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
 from headscan.heads.factors import vo_factors
 from headscan.models.model import check_model
-from headscan.models.towers.forward import check_traceable, pooled_rows, read_by_heads, trace_image
+from headscan.models.towers.forward import LayerPass, check_traceable, pooled_tokens, trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,10 +140,11 @@ def contributions(model: Model, image: torch.Tensor, *, threads: int = 0) -> Con
         If the tower is of another kind, or does something that is not accounted for.
     """
     check_model(model)
-    check_traceable(model.module.visual)
-    trace = trace_image(model, image)
+    check_traceable(model.tower, pools=("tok", "avg"))
+    traced = _trace(model, image)
     tower, final = model.tower, model.tower.read_final()
-    tokens, scale = pooled_rows(model.module.visual, trace.blocks[-1], eps=final.eps)  # which tokens count, how much
+    tokens, pooling = pooled_tokens(tower, traced.end, eps=final.eps)  # which tokens count, and how much
+    scale = pooling.numpy()
 
     def joint(written: NDArray[np.float64]) -> NDArray[np.float64]:
         centred = written - written.mean(axis=-1, keepdims=True)
@@ -156,22 +157,61 @@ def contributions(model: Model, image: torch.Tensor, *, threads: int = 0) -> Con
     for layer in range(tower.layers):
         factors = vo_factors(model, layers=[layer])
         u, sigma, vh = svd_factored(factors.left[0], factors.right[0], threads=threads)
-        read = read_by_heads(model, layer, trace.blocks[layer], tokens, scale)
+        read = _read_by_heads(traced.layers[layer], tokens, pooling)
         coefficients[layer] = np.einsum("hd,hdr->hr", read, u) * sigma
         directions[layer] = coefficients[layer][..., None] * joint(vh)
         head_biases[layer] = joint(scale.sum() * factors.bias[0])
         attention_biases[layer] = joint(scale.sum() * tower.read_attention(layer).output_bias)
     found = Contributions(
-        embedding=trace.embedding,
+        embedding=traced.embedding,
         coefficients=coefficients,
         directions=directions,
         head_biases=head_biases,
         attention_biases=attention_biases,
-        mlps=np.stack([joint(scale @ values[tokens]) for values in trace.mlps]),
-        start=joint(scale @ trace.blocks[0][tokens]),
+        mlps=np.stack([joint(scale @ values[tokens].numpy()) for values in traced.mlps]),
+        start=joint(scale @ traced.layers[0].stream[0, tokens].numpy()),
         shift=final.shift @ final.projection,
     )
     gap = np.linalg.norm(found.total() - found.embedding) / np.linalg.norm(found.embedding)
     if not gap < _CLOSE:
         raise HeadscanError(f"{model.name} adds to its embedding what is not accounted for: the parts miss {gap:.1%}")
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Trace:
+    """One picture's forward pass, float64 on the CPU."""
+
+    layers: list[LayerPass]
+    mlps: list[torch.Tensor]  # what each MLP added, (tokens, width)
+    end: torch.Tensor  # the stream after the last layer, (tokens, width)
+    embedding: NDArray[np.float64]
+
+
+def _trace(model: Model, image: torch.Tensor) -> _Trace:
+    import torch
+
+    if not isinstance(image, torch.Tensor) or image.ndim != 3 or not image.is_floating_point():
+        raise HeadscanError("an image must be a preprocessed floating-point tensor (3, height, width)")
+    layers: list[LayerPass] = []
+    mlps: list[torch.Tensor] = []
+    ends: list[torch.Tensor] = []
+    embedding = trace(
+        model.tower,
+        image[None],
+        lambda layer, passed: layers.append(LayerPass(passed.block, passed.stream.cpu())),
+        layers=range(model.layers),
+        dtype=torch.float64,
+        watch_mlp=lambda added: mlps.append(added[0].cpu()),
+        watch_end=lambda stream: ends.append(stream[0].cpu()),
+    )
+    return _Trace(layers, mlps, ends[0], embedding[0].cpu().double().numpy())
+
+
+def _read_by_heads(layer: LayerPass, tokens: slice, scale: torch.Tensor) -> NDArray[np.float64]:
+    """Return the normalised stream as each head gathers it for the pooled tokens, (heads, width)."""
+    import torch
+
+    with torch.inference_mode():
+        gathered = torch.einsum("q,hqt,td->hd", scale, layer.shares(tokens)[0], layer.normed[0])
+    return np.asarray(gathered.numpy())

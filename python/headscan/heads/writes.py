@@ -12,7 +12,7 @@ from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.heads.layers import select_layers
 from headscan.models.pictures import prepared
-from headscan.models.towers.forward import check_class_token, mixed_values
+from headscan.models.towers.forward import check_traceable, class_token_values
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from headscan.models.model import Model
 
 __all__ = ["head_writes", "mean_writes"]
-
-
-_BATCH = 128
 
 
 def head_writes(
@@ -61,7 +58,7 @@ def head_writes(
     import torch
 
     chosen = select_layers(layers, count=model.layers)
-    check_class_token(model)
+    check_traceable(model.tower)
     values = torch.as_tensor(pictures)
     if values.ndim != 4 or values.shape[1] != 3 or not values.is_floating_point():
         raise HeadscanError(
@@ -72,7 +69,7 @@ def head_writes(
     output = _outputs(model, chosen)
     written = np.empty((len(values), len(chosen), model.heads, model.width), np.float32)
     for start in range(0, len(values), batch_size):
-        mixed = mixed_values(model, values[start : start + batch_size], chosen).numpy()
+        mixed = class_token_values(model.tower, values[start : start + batch_size], chosen).numpy()
         written[start : start + len(mixed)] = np.einsum("nlhr,lhrw->nlhw", mixed, output)
     return written
 
@@ -91,9 +88,9 @@ def mean_writes(
     HeadscanError
         If the model has no class token to read, or the pictures cannot be used.
     """
-    check_class_token(model)
-    batches = prepared(model, pictures, batch_size=_BATCH)
-    total = sum(mixed_values(model, pixels, layers).double().sum(dim=0).numpy() for pixels in batches)
+    check_traceable(model.tower)
+    batches = prepared(model, pictures, batch_size=batch_size)
+    total = sum(class_token_values(model.tower, pixels, layers).double().sum(dim=0).numpy() for pixels in batches)
     return np.asarray(np.einsum("lhr,lhrw->lhw", total / len(pictures), _outputs(model, layers)))
 
 

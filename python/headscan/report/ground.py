@@ -24,7 +24,7 @@ from headscan.errors import HeadscanError
 from headscan.heads.factors import vo_factors
 from headscan.models.model import check_model
 from headscan.models.pictures import found_pictures, preprocessing, read_picture
-from headscan.models.towers.forward import check_class_token, mixed_values
+from headscan.models.towers.forward import check_traceable, class_token_values
 
 if TYPE_CHECKING:
     import torch
@@ -99,8 +99,8 @@ def ground(
     Raises
     ------
     HeadscanError
-        If the model is not the scanned one, has no class token or another attention than torch's own, or the
-        folder holds no pictures or one that cannot be read.
+        If the model is not the scanned one, has no class token or no plain attention, or the folder
+        holds no pictures or one that cannot be read.
     """
     import torch
 
@@ -110,7 +110,7 @@ def ground(
             f"the scan is of other weights than {model.name}: ground it with the model it was made from"
         )
     count = whole_number(count, "count", least=1)
-    check_class_token(model)
+    check_traceable(model.tower)
     folder = files.expanded(images)
     paths = found_pictures(folder)
     layers = scan.info.layers
@@ -120,7 +120,7 @@ def ground(
     with progress_bar("grounding", total=len(paths), unit="images", show=progress) as advance:
         for start in range(0, len(paths), _BATCH):
             pixels, small = _read(paths[start : start + _BATCH], model)
-            mixed = mixed_values(model, pixels, layers)
+            mixed = class_token_values(model.tower, pixels, layers)
             along = [maps[layer](mixed[:, place]) for place, layer in enumerate(layers)]
             best.add(torch.stack(along, dim=1), first=start)
             thumbnails += small

@@ -1,34 +1,193 @@
-"""Forward passes of towers, and what passes through their attention."""
+"""The forward pass of a vision tower, traced: what each layer reads, and how its heads mix it.
+
+Everything here is computed from the weights that the tower's `Block` names, so that it is the same arithmetic
+whichever attention module holds them: head h mixes the tokens by ``softmax(q_h @ k_h.T / sqrt(rank))``.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from headscan.errors import HeadscanError
+from headscan.models.towers.checks import type_name
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
-    from headscan.models.model import Model
-
-
-__all__ = ["check_class_token", "evaluating", "mixed_values"]
+    from headscan.models.towers.block import Block, Linear
+    from headscan.models.towers.tower import Tower
 
 
-def mixed_values(model: Model, pixels: torch.Tensor, layers: tuple[int, ...]) -> torch.Tensor:
+__all__ = [
+    "LayerPass",
+    "add_to_attention",
+    "check_traceable",
+    "class_token_values",
+    "evaluating",
+    "pooled_tokens",
+    "trace",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPass:
+    """What passed through one layer, float32 or float64.
+
+    Attributes
+    ----------
+    block : Block
+        Where the layer keeps its weights.
+    stream : torch.Tensor, shape (n, tokens, width)
+        The residual stream before the layer.
+    """
+
+    block: Block
+    stream: torch.Tensor
+
+    @property
+    def normed(self) -> torch.Tensor:
+        """The layer norm's output before gain and shift, (n, tokens, width)."""
+        from torch.nn.functional import layer_norm
+
+        normed: torch.Tensor = layer_norm(self.stream, self.stream.shape[-1:], eps=self.block.norm.eps)
+        return normed
+
+    def shares(self, tokens: slice) -> torch.Tensor:
+        """Return how each head mixes all tokens for some of them, (n, heads, chosen, tokens); rows sum to 1."""
+        import torch
+
+        read = self._read()
+        query, key = self._by_head(self.block.query, read[:, tokens]), self._by_head(self.block.key, read)
+        scores = torch.einsum("nqhr,nthr->nhqt", query, key) / query.shape[-1] ** 0.5
+        return scores.softmax(-1)
+
+    def mixed_values(self, tokens: slice) -> torch.Tensor:
+        """Return each head's values, biases included, mixed for some tokens: (n, chosen, heads, rank)."""
+        import torch
+
+        return torch.einsum("nhqt,nthr->nqhr", self.shares(tokens), self._by_head(self.block.value, self._read()))
+
+    def _read(self) -> torch.Tensor:
+        from torch.nn.functional import layer_norm
+
+        norm = self.block.norm
+        gain, shift = (None if part is None else part.to(self.stream) for part in (norm.weight, norm.bias))
+        read: torch.Tensor = layer_norm(self.stream, self.stream.shape[-1:], gain, shift, norm.eps)
+        return read
+
+    def _by_head(self, part: Linear, x: torch.Tensor) -> torch.Tensor:
+        """Return a projection of rows (n, t, width) as (n, t, heads, rank)."""
+        from torch.nn.functional import linear
+
+        weight = part.weight if part.rows is None else part.weight[part.rows]
+        bias = part.bias if part.bias is None or part.bias_rows is None else part.bias[part.bias_rows]
+        projected: torch.Tensor = linear(x, weight.to(x), None if bias is None else bias.to(x))
+        return projected.reshape(*x.shape[:-1], self.block.heads, -1)
+
+
+def check_traceable(tower: Tower, *, pools: tuple[str, ...] = ("tok",)) -> None:
+    """Raise unless a vision tower's forward pass can be traced.
+
+    It has to be open_clip's own, with plain softmax attention, and to pool its tokens in one of the ways given:
+    ``"tok"``, a class token, or ``"avg"``, the mean of the others.
+
+    Raises
+    ------
+    HeadscanError
+        If it is not, saying why.
+    """
+    from open_clip.transformer import VisionTransformer
+
+    visual = _visual(tower)
+    if not isinstance(visual, VisionTransformer):
+        raise HeadscanError(
+            f"the vision tower is a {type_name(visual)}: what its heads read of a picture is traced in open_clip's "
+            "own VisionTransformer only"
+        )
+    if visual.pool_type not in pools:
+        wanted = " or ".join({"tok": "class token", "avg": "averaged tokens"}[pool] for pool in pools)
+        raise HeadscanError(f"the vision tower has no {wanted} to read, but the pooling {visual.pool_type!r}")
+    for number, block in enumerate(tower.blocks):
+        if block.qk_refusal is not None:
+            raise HeadscanError(
+                f"layer {number} of the vision tower {block.qk_refusal}: only plain attention is traced"
+            )
+
+
+def trace(
+    tower: Tower,
+    pixels: torch.Tensor,
+    watch: Callable[[int, LayerPass], None],
+    *,
+    layers: Iterable[int],
+    dtype: torch.dtype,
+    watch_mlp: Callable[[torch.Tensor], None] | None = None,
+    watch_end: Callable[[torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """Run a vision tower once, showing what each layer reads as it goes; nothing of it is kept here.
+
+    Parameters
+    ----------
+    tower : Tower
+        One that `check_traceable` lets pass.
+    pixels : torch.Tensor, shape (n, 3, height, width)
+    watch : callable
+        Called with the number of a layer and its `LayerPass`.
+    layers : iterable of int
+        The layers to watch.
+    dtype : torch.dtype
+        Of what is shown; the forward pass itself keeps the module's.
+    watch_mlp : callable, optional
+        Called with what each layer's MLP adds to the stream, (n, tokens, width).
+    watch_end : callable, optional
+        Called with the stream after the last layer, (n, tokens, width).
+
+    Returns
+    -------
+    torch.Tensor, shape (n, joint_dim)
+        The embeddings.
+    """
+    import torch
+
+    visual = _visual(tower)
+    blocks, first = visual.transformer.resblocks, next(visual.parameters())
+
+    def rows(stream: torch.Tensor) -> torch.Tensor:  # (n, tokens, width), whatever the module's order
+        return (stream if visual.transformer.batch_first else stream.transpose(0, 1)).to(dtype)
+
+    with contextlib.ExitStack() as stack:
+
+        def listen(hook: Any) -> None:
+            stack.callback(hook.remove)
+
+        for number in layers:
+
+            def read(module: Any, given: Any, layer: int = number) -> None:
+                watch(layer, LayerPass(tower.blocks[layer], rows(given[0])))
+
+            listen(blocks[number].register_forward_pre_hook(read))
+        if watch_mlp is not None:
+            for block in blocks:
+                listen(block.ls_2.register_forward_hook(lambda module, given, made: watch_mlp(rows(made))))
+        if watch_end is not None:
+            listen(blocks[-1].register_forward_hook(lambda module, given, made: watch_end(rows(made))))
+        stack.enter_context(evaluating(visual))
+        stack.enter_context(torch.inference_mode())
+        made = visual(pixels.to(first.device, first.dtype))
+    embedding: torch.Tensor = made[0] if isinstance(made, tuple) else made  # some towers give their tokens too
+    return embedding
+
+
+def class_token_values(tower: Tower, pixels: torch.Tensor, layers: tuple[int, ...]) -> torch.Tensor:
     """Return the heads' values, biases included, mixed by the class token's attention.
 
     Parameters
     ----------
-    model : Model
-        One that `check_class_token` lets pass.
+    tower : Tower
+        One that `check_traceable` lets pass.
     pixels : torch.Tensor, shape (n, 3, height, width)
     layers : tuple of int
 
@@ -38,154 +197,41 @@ def mixed_values(model: Model, pixels: torch.Tensor, layers: tuple[int, ...]) ->
     """
     import torch
 
-    visual: Any = model.module.visual
-    first = next(visual.parameters())
-    found: dict[int, torch.Tensor] = {}
-    with ExitStack() as stack:
-        for layer in layers:
+    mixed: dict[int, torch.Tensor] = {}
 
-            def read(attention: Any, arguments: tuple[Any, ...], layer: int = layer) -> None:
-                found[layer] = _mixed(attention, arguments[0], rank=model.rank).cpu()
+    def watch(layer: int, passed: LayerPass) -> None:
+        mixed[layer] = passed.mixed_values(slice(0, 1))[:, 0].cpu()
 
-            hook = visual.transformer.resblocks[layer].attn.register_forward_pre_hook(read)
-            stack.callback(hook.remove)
-        stack.enter_context(evaluating(visual))
-        stack.enter_context(torch.inference_mode())
-        visual(pixels.to(first.device, first.dtype))
-    return torch.stack([found[layer] for layer in layers], dim=1)
+    trace(tower, pixels, watch, layers=layers, dtype=torch.float32)
+    return torch.stack([mixed[layer] for layer in layers], dim=1)
 
 
-def _mixed(attention: Any, x: torch.Tensor, *, rank: int) -> torch.Tensor:
-    """Return the class token's attention over the values: x (n, tokens, width) -> (n, heads, rank)."""
-    import torch
-    from torch.nn.functional import linear
+def pooled_tokens(tower: Tower, stream: torch.Tensor, *, eps: float) -> tuple[slice, torch.Tensor]:
+    """Return which tokens of one picture are pooled, and each one's share over the last layer norm's deviation.
 
-    x = (x if attention.batch_first else x.transpose(0, 1)).float()
-    weights = attention.in_proj_weight.float().chunk(3)
-    biases = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.float().chunk(3)
-    query, key, value = (
-        linear(tokens, weight, bias).reshape(*tokens.shape[:-1], -1, rank)
-        for tokens, weight, bias in zip((x[:, 0], x, x), weights, biases, strict=True)
-    )  # (n, heads, rank), then twice (n, tokens, heads, rank)
-    scores = torch.einsum("nhr,nthr->nht", query, key) / rank**0.5
-    return torch.einsum("nht,nthr->nhr", scores.softmax(-1), value)
-
-
-def check_class_token(model: Model) -> None:
-    """Raise unless the vision tower is open_clip's own, with a class token and torch's own attention.
-
-    Raises
-    ------
-    HeadscanError
-        If it is not.
+    `stream` is that after the last layer, (tokens, width).
     """
-    from open_clip.transformer import VisionTransformer
-    from torch import nn
-
-    visual: Any = getattr(model.module, "visual", None)
-    if not isinstance(visual, VisionTransformer):
-        raise HeadscanError(
-            f"the vision tower of {model.name} is a {type(visual).__name__}: what heads write at the class token is "
-            "read of open_clip's own VisionTransformer only"
-        )
-    if visual.pool_type != "tok":
-        raise HeadscanError(f"the vision tower of {model.name} has no class token to read: it pools otherwise")
-    for number, block in enumerate(visual.transformer.resblocks):
-        if type(block.attn) is not nn.MultiheadAttention:
-            kind = type(block.attn).__qualname__
-            raise HeadscanError(f"layer {number} attends with {kind}: only torch's MultiheadAttention is read")
-
-
-def check_traceable(visual: Any) -> None:
-    from open_clip.transformer import Attention, VisionTransformer
-    from torch import nn
-
-    if not isinstance(visual, VisionTransformer):
-        kind = type(visual).__qualname__
-        raise HeadscanError(f"contributions need open_clip's own VisionTransformer, and the vision tower is a {kind}")
-    if visual.pool_type not in ("tok", "avg"):
-        raise HeadscanError(
-            f"contributions need a class token or averaged tokens, not the pooling {visual.pool_type!r}"
-        )
-    for block in visual.transformer.resblocks:
-        attention = block.attn
-        plain = isinstance(attention, Attention) and isinstance(attention.ln_q, nn.Identity)
-        if not (isinstance(attention, nn.MultiheadAttention) or (plain and attention.logit_scale is None)):
-            raise HeadscanError("contributions need plain softmax attention, without cosines or normalised queries")
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """One forward pass, float64: the stream before each layer and after the last, what each MLP added."""
-
-    blocks: list[NDArray[np.float64]]  # layers + 1 times (tokens, width)
-    mlps: list[NDArray[np.float64]]  # (tokens, width) each
-    embedding: NDArray[np.float64]
-
-
-def trace_image(model: Model, image: torch.Tensor) -> Trace:
-    """Run the vision tower once on one image and keep what its blocks saw."""
-    import torch
-
-    visual: Any = model.module.visual
-    if not isinstance(image, torch.Tensor) or image.ndim != 3 or not image.is_floating_point():
-        raise HeadscanError("an image must be a preprocessed floating-point tensor (3, height, width)")
-    first = next(visual.parameters())
-    blocks: list[NDArray[np.float64]] = []
-    mlps: list[NDArray[np.float64]] = []
-    with ExitStack() as stack:
-        for block in visual.transformer.resblocks:
-            before = block.register_forward_pre_hook(lambda module, given: blocks.append(_rows(given[0])))
-            after = block.ls_2.register_forward_hook(lambda module, given, made: mlps.append(_rows(made)))
-            for hook in (before, after):
-                stack.callback(hook.remove)
-        last = visual.transformer.resblocks[-1].register_forward_hook(
-            lambda module, given, made: blocks.append(_rows(made))
-        )
-        stack.callback(last.remove)
-        stack.enter_context(evaluating(visual))
-        stack.enter_context(torch.inference_mode())
-        made = visual(image[None].to(device=first.device, dtype=first.dtype))
-    embedding = made[0] if isinstance(made, tuple) else made  # some towers give their tokens too
-    return Trace(blocks=blocks, mlps=mlps, embedding=_rows(embedding)[0])
-
-
-def _rows(tensor: torch.Tensor) -> NDArray[np.float64]:
-    """Return (1, tokens, width), or (tokens, 1, width), as float64 (tokens, width)."""
-    rows: NDArray[np.float64] = tensor.detach().cpu().double().numpy().reshape(-1, tensor.shape[-1])
-    return rows
-
-
-def pooled_rows(visual: Any, stream: NDArray[np.float64], *, eps: float) -> tuple[slice, NDArray[np.float64]]:
-    """Return which tokens are pooled, and the factor of each: its share over the last layer norm's deviation."""
+    visual = _visual(tower)
     tokens = slice(0, 1) if visual.pool_type == "tok" else slice(1, None)
     chosen = stream[tokens]
     if visual.final_ln_after_pool:
-        return tokens, np.full(len(chosen), 1 / len(chosen)) / np.sqrt(chosen.mean(axis=0).var() + eps)
-    return tokens, 1 / len(chosen) / np.sqrt(chosen.var(axis=1) + eps)
+        variance = chosen.mean(dim=0).var(correction=0).expand(len(chosen))
+    else:
+        variance = chosen.var(dim=1, correction=0)
+    return tokens, 1 / len(chosen) / (variance + eps).sqrt()
 
 
-def read_by_heads(
-    model: Model, layer: int, stream: NDArray[np.float64], tokens: slice, scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the normalised stream as each head's attention gathers it for the pooled tokens, (heads, width)."""
-    visual: Any = model.module.visual
-    block = visual.transformer.resblocks[layer]
-    attention, weights = block.attn, model.tower.read_attention(layer)
-    normed = stream - stream.mean(axis=1, keepdims=True)
-    normed /= np.sqrt(np.mean(normed**2, axis=1, keepdims=True) + block.ln_1.eps)
-    seen = normed * weights.gain + weights.shift
-    width, heads, rank = model.width, model.heads, model.rank
-    projection = attention.in_proj_weight.detach().cpu().double().numpy()[: 2 * width]
-    bias = (
-        0.0 if attention.in_proj_bias is None else attention.in_proj_bias.detach().cpu().double().numpy()[: 2 * width]
-    )
-    queries, keys = np.split((seen @ projection.T + bias).reshape(len(seen), 2 * heads, rank), 2, axis=1)
-    logits = np.einsum("qhr,khr->hqk", queries[tokens], keys) / np.sqrt(rank)
-    shares = np.exp(logits - logits.max(axis=2, keepdims=True))
-    shares /= shares.sum(axis=2, keepdims=True)
-    gathered: NDArray[np.float64] = np.einsum("q,hqk->hk", scale, shares) @ normed
-    return gathered
+def add_to_attention(tower: Tower, layer: int, written: torch.Tensor) -> None:
+    """Let a layer's attention add `written`, (tokens, width), to every picture's stream from now on, by a hook."""
+    transformer = _visual(tower).transformer
+    added = written if transformer.batch_first else written[:, None]
+    part = transformer.resblocks[layer].ls_1  # passes the attention's output into the stream
+    part.register_forward_hook(lambda module, given, made: made + added.to(made))
+
+
+def _visual(tower: Tower) -> Any:
+    module = tower.weights.module
+    return getattr(module, "visual", module)
 
 
 @contextlib.contextmanager
