@@ -1,4 +1,8 @@
-"""From a model's name to its weights: names, tags, downloads, and saying what went wrong."""
+"""From a model's name to its weights: names, tags, downloads, and saying what went wrong.
+
+Models come into the house through here alone: this module and `hugging_face` may download. Weights are never
+unpickled: checkpoints are read as safetensors or with torch's ``weights_only`` loader.
+"""
 
 from __future__ import annotations
 

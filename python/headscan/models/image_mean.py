@@ -13,18 +13,19 @@ subtracted from a model that does not bring its mean, and a folder of pictures i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan.common.terminal import progress_bar
+from headscan.common import files
+from headscan.common.terminal import one_line, progress_bar
 from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.models.model import Model
 from headscan.models.pictures import embed_pixels, found_pictures, prepared
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["estimate_image_mean", "image_mean_for", "image_mean_of_folder", "noise_pictures"]
 
@@ -32,21 +33,25 @@ NONE, FOLDER, ESTIMATE = "none", "folder:", "estimate:noise"
 _PICTURES, _BATCH = 256, 32
 
 
-def image_mean_for(model: Model, source: str, *, progress: bool | None = None) -> NDArray[np.float64] | None:
-    """Return the mean that ``"none"``, ``"folder:PATH"`` or ``"estimate:noise"`` names.
+def image_mean_for(
+    model: Model, source: ArrayLike | str | Path | None, *, progress: bool | None = None
+) -> NDArray[np.float64] | None:
+    """Return the mean (joint_dim,) that an array, a file or a request gives; None for None and ``"none"``.
 
     Raises
     ------
     HeadscanError
-        If it names something else, or the mean cannot be computed.
+        If it is no such mean, or cannot be read or computed.
     """
-    if source.startswith(FOLDER):
+    if source is None or (isinstance(source, str) and source == NONE):
+        return None
+    if isinstance(source, str) and source.startswith(FOLDER):
         return image_mean_of_folder(model, source[len(FOLDER) :], progress=progress)
-    if source == ESTIMATE:
+    if isinstance(source, str) and source == ESTIMATE:
         return estimate_image_mean(model)
-    if source != NONE:
+    if isinstance(source, str) and source.startswith(("none", "estimate:")):
         raise HeadscanError(f"an image mean is a file, {NONE}, {FOLDER}PATH or {ESTIMATE}, not {source!r}")
-    return None
+    return _read_image_mean(source, joint_dim=model.joint_dim)
 
 
 def image_mean_of_folder(
@@ -118,3 +123,53 @@ def noise_pictures(seed: int = 0) -> NDArray[np.uint8]:
         pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
         picture[:] = np.repeat(np.repeat(pixels, 256 // side, axis=0), 256 // side, axis=1)
     return pictures
+
+
+def _read_image_mean(source: ArrayLike | str | Path, *, joint_dim: int) -> NDArray[np.float64]:
+    """Return the image mean as float64 (joint_dim,), from an array or a file."""
+    values = _as_array(_load_image_mean(files.expanded(source)) if isinstance(source, (str, Path)) else source)
+    if values.shape != (joint_dim,) or not np.issubdtype(values.dtype, np.floating):
+        raise HeadscanError(
+            f"the image mean must be {joint_dim} floating-point numbers, the model's joint dimension; "
+            f"got {values.dtype} of shape {values.shape}"
+        )
+    mean = values.astype(np.float64)
+    length = float(np.linalg.norm(mean))
+    if not np.isfinite(length) or length > 1.001:
+        raise HeadscanError(
+            f"the image mean has length {length:.4g}: a mean of normalised image embeddings has at most 1; "
+            "normalise the embeddings before averaging"
+        )
+    return mean
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    import torch
+
+    try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            if values.dtype not in (torch.float32, torch.float64) and values.is_floating_point():
+                values = values.float()  # NumPy has no bfloat16
+        return np.asarray(values)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise HeadscanError(f"the image mean is not an array: {str(error).splitlines()[0]}") from error
+
+
+def _load_image_mean(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".npy":
+            loaded = np.load(path, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                raise HeadscanError(f"cannot read the image mean {path}: it is an .npz archive, not one array")
+            return loaded
+        return load_file(path)["image_mean"]
+    except FileNotFoundError as error:
+        raise HeadscanError(f"there is no image mean file {path}") from error
+    except KeyError as error:
+        raise HeadscanError(f"{path} has no tensor named image_mean") from error
+    except (OSError, EOFError, ValueError, SafetensorError) as error:
+        raise HeadscanError(f"cannot read the image mean {path}: {one_line(str(error))}") from error

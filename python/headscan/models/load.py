@@ -7,24 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from headscan.common import files
-from headscan.common.terminal import one_line
 from headscan.errors import HeadscanError
 from headscan.models import checkpoints
+from headscan.models.image_mean import image_mean_for
 from headscan.models.model import Model
 from headscan.models.towers import read_tower
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import ArrayLike, NDArray
-
+    from numpy.typing import ArrayLike
 
 __all__ = ["load_model"]
 
 _DTYPES = ("float32", "float16", "bfloat16")
-_MEAN_REQUESTS = ("none", "folder:", "estimate:")
 
 
 def load_model(
@@ -83,23 +78,28 @@ def load_model(
     else:
         loaded = checkpoints.take_module(source, pretrained=pretrained, device=device)
     tower = read_tower(loaded.weights.skeleton, weights=loaded.weights)
-    requested = isinstance(image_mean, str) and image_mean.startswith(_MEAN_REQUESTS)
-    mean = None if requested else loaded.image_mean if image_mean is None else image_mean
     model = Model(
         name=loaded.name,
         pretrained=loaded.pretrained,
         weights=loaded.weights,
         tower=tower,
-        image_mean=None if mean is None else _read_image_mean(mean, joint_dim=tower.joint_dim),
+        image_mean=None,
         dtype=dtype,
-        make_tokenizer=loaded.make_tokenizer if tokenizer is None else lambda: tokenizer,
+        make_tokenizer=_explained(loaded) if tokenizer is None else lambda: tokenizer,
         checkpoint=loaded.checkpoint,
     )
-    if requested:
-        from headscan.models.image_mean import image_mean_for
+    mean = image_mean_for(model, loaded.image_mean if image_mean is None else image_mean)
+    return model if mean is None else replace(model, image_mean=mean)
 
-        model = replace(model, image_mean=image_mean_for(model, str(image_mean)))
-    return model
+
+def _explained(loaded: checkpoints.LoadedModel) -> Callable[[], Any]:
+    """Return what makes a model's tokenizer, its errors named."""
+
+    def make() -> Any:
+        with checkpoints.explaining(f"the tokenizer of {loaded.name} cannot be loaded"):
+            return loaded.make_tokenizer()
+
+    return make
 
 
 def _check_device(device: str | None) -> None:
@@ -113,53 +113,3 @@ def _check_device(device: str | None) -> None:
         raise HeadscanError(
             f"device {device!r} cannot be used: {str(error).splitlines()[0].split('. ')[0]}"
         ) from error
-
-
-def _read_image_mean(source: ArrayLike | str | Path, *, joint_dim: int) -> NDArray[np.float64]:
-    """Return the image mean as float64 (joint_dim,), from an array or a file."""
-    values = _as_array(_load_image_mean(files.expanded(source)) if isinstance(source, (str, Path)) else source)
-    if values.shape != (joint_dim,) or not np.issubdtype(values.dtype, np.floating):
-        raise HeadscanError(
-            f"the image mean must be {joint_dim} floating-point numbers, the model's joint dimension; "
-            f"got {values.dtype} of shape {values.shape}"
-        )
-    mean = values.astype(np.float64)
-    length = float(np.linalg.norm(mean))
-    if not np.isfinite(length) or length > 1.001:
-        raise HeadscanError(
-            f"the image mean has length {length:.4g}: a mean of normalised image embeddings has at most 1; "
-            "normalise the embeddings before averaging"
-        )
-    return mean
-
-
-def _as_array(values: Any) -> NDArray[Any]:
-    import torch
-
-    try:
-        if isinstance(values, torch.Tensor):
-            values = values.detach().cpu()
-            if values.dtype not in (torch.float32, torch.float64) and values.is_floating_point():
-                values = values.float()  # NumPy has no bfloat16
-        return np.asarray(values)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise HeadscanError(f"the image mean is not an array: {str(error).splitlines()[0]}") from error
-
-
-def _load_image_mean(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".npy":
-            loaded = np.load(path, allow_pickle=False)
-            if not isinstance(loaded, np.ndarray):
-                raise HeadscanError(f"cannot read the image mean {path}: it is an .npz archive, not one array")
-            return loaded
-        return load_file(path)["image_mean"]
-    except FileNotFoundError as error:
-        raise HeadscanError(f"there is no image mean file {path}") from error
-    except KeyError as error:
-        raise HeadscanError(f"{path} has no tensor named image_mean") from error
-    except (OSError, EOFError, ValueError, SafetensorError) as error:
-        raise HeadscanError(f"cannot read the image mean {path}: {one_line(str(error))}") from error

@@ -1,8 +1,4 @@
-"""Models: load a CLIP model and hold what headscan reads of it.
-
-This is the one module that may download. Weights are never unpickled: checkpoints are read as safetensors or
-with torch's ``weights_only`` loader.
-"""
+"""A CLIP model as headscan sees it: its weights, its towers, its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.errors import HeadscanError
-from headscan.models import checkpoints
 from headscan.models.text import VISION_PARTS, encode_tokens, text_structure, tokenize
 from headscan.models.towers import Tower, Weights, read_tower
 
@@ -101,8 +96,7 @@ class Model:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer: a callable from a list of texts to padded ids (n, context)."""
-        with checkpoints.explaining(f"the tokenizer of {self.name} cannot be loaded"):
-            return self.make_tokenizer()
+        return self.make_tokenizer()
 
     @cached_property
     def weights_hash(self) -> str:

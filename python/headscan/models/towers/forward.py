@@ -62,7 +62,8 @@ class LayerPass:
         read = self._read()
         query, key = self._by_head(self.block.query, read[:, tokens]), self._by_head(self.block.key, read)
         scores = torch.einsum("nqhr,nthr->nhqt", query, key) / query.shape[-1] ** 0.5
-        return scores.softmax(-1)
+        shares: torch.Tensor = scores.softmax(-1)
+        return shares
 
     def mixed_values(self, tokens: slice) -> torch.Tensor:
         """Return each head's values, biases included, mixed for some tokens: (n, chosen, heads, rank)."""
