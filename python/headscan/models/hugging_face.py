@@ -15,7 +15,7 @@ from headscan.models.towers.weights import Weights, empty_parameters
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["embed_ids", "fetch", "folder_tokenizer", "is_transformers", "load_folder", "own_tokenizer"]
+__all__ = ["fetch", "folder_tokenizer", "is_transformers", "load_folder", "own_tokenizer"]
 
 _FETCHED = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*-of-*.safetensors"]
 
@@ -115,10 +115,3 @@ def own_tokenizer(module: Any) -> Callable[[list[str]], torch.Tensor]:
             "pass load_model(..., tokenizer=...)"
         )
     return folder_tokenizer(module.name_or_path, Weights(module))
-
-
-def embed_ids(module: Any, ids: torch.Tensor) -> Any:
-    """Return the text embeddings (n, joint_dim) of padded ids (n, context), for any model that headscan loads."""
-    if not is_transformers(module):
-        return module.encode_text(ids)
-    return module.get_text_features(input_ids=ids).pooler_output

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.errors import HeadscanError
-from headscan.models.hugging_face import embed_ids
 from headscan.models.prefixes import encode_prefixes, sorted_by_tokens
-from headscan.models.towers.causal import read_causal_tower
+from headscan.models.towers.causal import embed_ids, read_causal_tower
 from headscan.models.towers.forward import evaluating
 
 if TYPE_CHECKING:
