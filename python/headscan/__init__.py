@@ -27,7 +27,6 @@ from headscan.circuits.circuits import circuits
 from headscan.circuits.paths import circuit_paths
 from headscan.circuits.result import Circuits, load_circuits
 from headscan.common.files import package_version as _package_version
-from headscan.comparison.adapters import Adapter, load_adapter
 from headscan.comparison.compare import compare
 from headscan.comparison.result import Comparison
 from headscan.core.comp import SparseCodes, comp
@@ -45,6 +44,7 @@ from headscan.explanations.scan import Scan, load_scan, scan
 from headscan.explanations.significance import NullFidelity, null_fidelity, p_values, q_values
 from headscan.heads.contributions import Contributions, contributions
 from headscan.heads.factors import QKFactors, VOFactors, qk_factors, vo_factors
+from headscan.models.adapters import Adapter, load_adapter
 from headscan.models.joint import JointMap, joint_map
 from headscan.models.load import load_model
 from headscan.models.model import Model

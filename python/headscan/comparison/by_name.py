@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from headscan.common import files
-from headscan.comparison.adapters import is_adapter, load_adapter
 from headscan.comparison.compare import compare
 from headscan.comparison.result import Comparison, check_figure
 from headscan.dictionaries.by_name import Sources
 from headscan.heads.layers import select_layers
+from headscan.models.adapters import is_adapter, load_adapter
 from headscan.models.load import load_model
 
 __all__ = ["compare_by_name"]

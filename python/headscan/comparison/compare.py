@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headscan.common.checks import check_code_options, whole_number
-from headscan.comparison.adapters import Adapter
 from headscan.comparison.head_change import check_fit, layer_change, svd_of_product
 from headscan.comparison.result import Comparison
 from headscan.core.svd import svd_factored
@@ -17,6 +16,7 @@ from headscan.errors import HeadscanError
 from headscan.explanations.directions import explain_directions
 from headscan.explanations.table import make_table
 from headscan.heads.layers import select_layers
+from headscan.models.adapters import Adapter
 from headscan.models.joint import joint_map
 from headscan.models.model import Model, check_model
 
@@ -78,6 +78,10 @@ def compare(
         check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
         if dictionary.text_hash != base.text_hash:
             raise HeadscanError(f"the dictionary {dictionary.source} is another model's: load it with {base.name}")
+    unused: tuple[str, ...] = ()
+    if isinstance(tuned, Adapter):
+        tuned = tuned.apply(base)
+        unused = tuned.weights.changed_beside(_of_heads(tuned))
     check_fit(base, tuned)
     heads: list[dict[str, Any]] = []
     changes: list[_Rows] = []
@@ -100,8 +104,16 @@ def compare(
         heads=pd.DataFrame(heads).sort_values("change", ascending=False, kind="stable", ignore_index=True),
         changes=_in_words(changes, base, dictionary, by="sigma", **options),
         reweighted=_in_words(reweighted, base, dictionary, by="size", **options).drop(columns="size"),
-        unused=tuned.unused if isinstance(tuned, Adapter) else (),
+        unused=unused,
     )
+
+
+def _of_heads(model: Model) -> Iterator[Any]:
+    """Yield the parameters that a model's value-output matrices are read from."""
+    for block in model.tower.blocks:
+        yield from block.norm.parameters()
+        yield from (block.value.weight, block.value.bias, block.output.weight, block.output.bias)
+        yield from (block.head_scale, block.layer_scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -20,20 +19,12 @@ if TYPE_CHECKING:
 
     from headscan.core.pack import PackedAtoms
 
-__all__ = ["Counts", "compiled", "distinct", "script_names", "word_counter", "written_in"]
+__all__ = ["Counts", "distinct", "script_names", "word_counter", "written_in"]
 
 
 _QUERIES, _NEIGHBOURS = 4096, 4  # concepts whose neighbours are searched at a time, and how many at first
 _ROUNDING = 1e-6  # of a cosine of float32 rows
 Counts = Mapping[str, float] | Callable[[str], float] | str | Path
-
-
-def compiled(drop: str | re.Pattern[str]) -> re.Pattern[str]:
-    """Return a regular expression, compiled."""
-    try:
-        return re.compile(drop)
-    except (re.error, TypeError) as error:
-        raise HeadscanError(f"{drop!r} is not a regular expression: {error}") from error
 
 
 def word_counter(counts: Counts) -> tuple[Callable[[str], float], str]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
+from headscan.common.patterns import compiled
 from headscan.core.pack import PackedAtoms, pack
 from headscan.dictionaries.build import MANIFEST, build, manifest_seal, select_into, write_sealed
-from headscan.dictionaries.choices import Counts, compiled, distinct, script_names, word_counter, written_in
+from headscan.dictionaries.choices import Counts, distinct, script_names, word_counter, written_in
 from headscan.dictionaries.rows import PartRows, centre, embeddings_of
 from headscan.dictionaries.shards import (
     SHARD_ROWS,

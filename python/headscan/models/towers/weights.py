@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
     import torch
@@ -33,28 +35,47 @@ class Weights:
         Where the tensors of its state dict are, under the same names.
     device : str, optional
         Where a skeleton filled from files goes.
+    changes : mapping of str to callable, optional
+        What becomes of a tensor, by its name, when it is read.
     """
 
-    def __init__(self, skeleton: Any, files: TensorFiles | None = None, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        skeleton: Any,
+        files: TensorFiles | None = None,
+        *,
+        device: str = "cpu",
+        changes: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    ) -> None:
         self.skeleton = skeleton
         self._files = files
         self._device = device
+        self._changes = dict(changes or {})
+
+    def changed(self, skeleton: Any, changes: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> Weights:
+        """Return the same weights with some changed when they are read; `skeleton` is a copy of this one's."""
+        if self._changes:
+            raise HeadscanError("these weights carry an adapter already: save the model with it, and load that")
+        return Weights(skeleton, self._files, device=self._device, changes=changes)
 
     @property
     def module(self) -> Any:
         """The module with all its weights in memory, each tensor read once and kept in the module's own dtype."""
         import torch
 
-        if self._files is not None:
+        if self._files is not None or self._changes:
             for name, parameter in self.skeleton.named_parameters():
-                value = self._files.read(name).to(parameter.dtype)
+                if self._files is None and name not in self._changes:
+                    continue
+                value = self._read(name, parameter).to(parameter.dtype)
                 filled = torch.nn.Parameter(value.clone(), requires_grad=parameter.requires_grad)
                 # Swapped, not replaced: whoever holds the parameter holds its values now.
                 torch.utils.swap_tensors(parameter, filled)  # type: ignore[no-untyped-call]
-            for name, buffer in self._saved_buffers():
-                buffer.copy_(self._files.read(name))
-            self._files = None
-            self.skeleton.to(self._device)
+            if self._files is not None:
+                for name, buffer in self._saved_buffers():
+                    buffer.copy_(self._files.read(name))
+                self.skeleton.to(self._device)
+            self._files, self._changes = None, {}
         return self.skeleton
 
     def _saved_buffers(self) -> list[tuple[str, torch.Tensor]]:
@@ -65,6 +86,11 @@ class Weights:
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.skeleton.named_parameters()}
 
+    def changed_beside(self, parameters: Iterable[torch.Tensor | None]) -> tuple[str, ...]:
+        """Return the names of changed tensors that are none of these parameters."""
+        own = {self._names.get(id(parameter), "") for parameter in parameters}
+        return tuple(sorted(self._changes.keys() - own))
+
     def state(self, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the state dict's names, sorted, and its tensors in the module's dtypes, one in memory at a time.
 
@@ -72,12 +98,21 @@ class Weights:
         """
         own = self.skeleton.state_dict()
         for name in sorted(name for name in own if name.split(".")[0] not in skip):
-            yield name, own[name] if self._files is None else self._files.read(name).to(own[name].dtype)
+            yield name, self._read(name, own[name]).to(own[name].dtype)
+
+    def _read(self, name: str, own: torch.Tensor, rows: slice | None = None) -> torch.Tensor:
+        """Return a tensor of the state dict, from the files where it is there, with what becomes of it."""
+        change = self._changes.get(name)
+        part = rows if change is None else None
+        value = own.detach() if self._files is None else self._files.read(name, part)
+        value = value if change is None else change(value)
+        return value if rows is None or (self._files is not None and change is None) else value[rows]
 
     def tensor(self, parameter: torch.Tensor, rows: slice | None = None) -> torch.Tensor:
         """Return the values of one of the module's parameters, or of some of its rows."""
-        if parameter.is_meta and self._files is not None:
-            return self._files.read(self._names[id(parameter)], rows)
+        name = self._names.get(id(parameter), "")
+        if (parameter.is_meta and self._files is not None) or name in self._changes:
+            return self._read(name, parameter, rows)
         return parameter.detach() if rows is None else parameter.detach()[rows]
 
     def array(self, parameter: torch.Tensor, rows: slice | None = None) -> NDArray[np.float64]:
