@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pandas as pd
@@ -82,4 +82,4 @@ def _info(*, layers, k, concepts):
         "coherence": 0.3,
         "folded": True,
     }
-    return ScanInfo(**{field.name: 0 for field in fields(ScanInfo)} | facts)
+    return ScanInfo(**{field.name: 0 for field in fields(ScanInfo) if field.default is MISSING} | facts)

@@ -63,7 +63,7 @@ def test_curves_join_scans_of_one_coherence():
         made = made_up_scan(layers=1, heads=1, rank=4, concepts=WORDS, k=k, seed=k)
         scans.append(dataclasses.replace(made, info=dataclasses.replace(made.info, coherence=coherence)))
     lines = rendered(figures.fidelity_curves(scans)).axes[0].lines
-    assert [line.get_label() for line in lines] == ["0", "0.3"]
+    assert [line.get_label() for line in lines] == ["comp, 0", "comp, 0.3"]
     means = [scan.explanations["fidelity"].mean() for scan in scans]
     np.testing.assert_array_equal(lines[1].get_xydata(), [[1, means[1]], [2, means[0]]])
     other = dataclasses.replace(scans[0], info=dataclasses.replace(scans[0].info, weights_hash="f"))

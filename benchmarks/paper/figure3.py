@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURE = ROOT / "benchmarks" / "results" / "figure3.md", ROOT / "docs" / "figure3.png"
 SIZES = (5, 10, 20, 50)
 METHODS = {
-    **{f"COMP, lambda {weight}": {"coherence": weight} for weight in (0.1, 0.3, 0.6, 1.0)},
+    **{f"COMP, lambda {weight}": {"coherence": weight} for weight in (0.1, 0.2, 0.3, 0.4)},
     "NNOMP": {"method": "nnomp"},
     "top-k": {"method": "top_k"},
 }

@@ -103,6 +103,7 @@ void register_comp(py::module_& module) {
   py::enum_<Method>(module, "Method")
       .value("comp", Method::kComp)
       .value("top_k", Method::kTopK)
+      .value("nearest", Method::kNearest)
       .value("mp", Method::kMp)
       .value("omp", Method::kOmp)
       .value("lasso", Method::kLasso);

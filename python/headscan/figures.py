@@ -104,33 +104,38 @@ def head_map(scan: Scan, *, by: str = "fidelity", side: str | None = None) -> Fi
 
 
 def fidelity_curves(scans: Sequence[Scan], *, side: str | None = None) -> Figure:
-    """Draw mean fidelity against k, a line per coherence, as the paper's Figure 3 does (arXiv 2603.24653).
+    """Draw mean fidelity against k, a line per method and coherence, as the paper's Figure 3 does (arXiv 2603.24653).
 
     Parameters
     ----------
     scans : sequence of Scan
-        Scans of one model with one dictionary, at several k and coherences.
+        Scans of one model with one dictionary, at several k, methods and coherences.
     side : {"write", "read"}, optional
         By default every explanation counts.
 
     Raises
     ------
     HeadscanError
-        If matplotlib is absent, there is no scan, or they are of different models or dictionaries.
+        If matplotlib is absent, there is no scan, or they differ in model, dictionary or definition of fidelity.
     """
-    if len({(scan.info.weights_hash, scan.info.dictionary_hash) for scan in scans}) != 1:
-        raise HeadscanError("fidelity_curves needs scans of one model with one dictionary, at least one")
-    points: dict[float, list[tuple[int, float]]] = {}
+    facts = {(each.info.weights_hash, each.info.dictionary_hash, each.info.fidelity_version) for each in scans}
+    if len(facts) != 1:
+        raise HeadscanError(
+            "fidelity_curves needs at least one scan, all of one model, dictionary and definition of fidelity"
+        )
+    points: dict[str, list[tuple[int, float]]] = {}
     for scan in scans:
         rows = scan.explanations
         chosen = rows if side is None else rows[rows["side"] == side]
-        points.setdefault(scan.info.coherence, []).append((scan.info.k, float(chosen["fidelity"].mean())))
+        method = scan.info.method
+        name = f"comp, {scan.info.coherence:g}" if method == "comp" else method
+        points.setdefault(name, []).append((scan.info.k, float(chosen["fidelity"].mean())))
     figure = _figure(width=5.0, height=3.4)
     panel = figure.subplots()
-    for coherence in sorted(points):
-        line = np.array(sorted(points[coherence]))
-        panel.plot(line[:, 0], line[:, 1], marker="o", label=f"{coherence:g}")
-    panel.legend(title="coherence")
+    for name in sorted(points):
+        line = np.array(sorted(points[name]))
+        panel.plot(line[:, 0], line[:, 1], marker="o", label=name)
+    panel.legend(title="method, coherence")
     _label(panel, title=scans[0].info.model, x="concepts per explanation, k", y="mean fidelity")
     return figure
 

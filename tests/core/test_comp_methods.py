@@ -47,12 +47,15 @@ def test_nnomp_is_comp_without_coherence(case):
     check(hs.comp(x, searched, method="nnomp", k=6, coherence=9.0), *comp_reference(x, atoms, 6, 0.0))
 
 
-def test_top_k(case):
+def test_top_k_refits_the_nearest_atoms(case):
     x, atoms, searched = case
     products = x @ atoms.T
     order = np.argsort(-products, axis=1, kind="stable")[:, :7]
+    fitted = np.array([nnls(atoms[picked].T, target)[0] for picked, target in zip(order, x, strict=True)])
+    assert (fitted == 0).any()
+    check(hs.comp(x, searched, method="top_k", k=7), order, fitted)
     expected = np.maximum(np.take_along_axis(products, order, axis=1), 0) / (atoms[order] ** 2).sum(axis=2)
-    check(hs.comp(x, searched, method="top_k", k=7), order, expected)
+    check(hs.comp(x, searched, method="nearest", k=7), order, expected)
 
 
 def test_mp(case):

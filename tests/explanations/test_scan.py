@@ -60,7 +60,8 @@ def reference_joint(vectors, weights, *, eps, mean):
 
 
 def reference_fidelity(vectors, rebuilt, weights, mean):
-    whole = unit(rebuilt if mean is None else rebuilt + mean)
+    whole = unit(rebuilt)  # as published: normalised before the mean is added back
+    whole = unit(whole if mean is None else whole + mean)
     return (unit(whole @ np.linalg.pinv(weights["proj"])) * vectors).sum(axis=1)
 
 
@@ -213,7 +214,32 @@ def test_directions_of_any_origin_can_be_explained(model, dictionary):
     assert ((found.fidelity >= -1) & (found.fidelity <= 1)).all()
 
 
-def test_other_pursuits_explain_directions_too(model, dictionary):
+@pytest.mark.parametrize("k", [1, 4, 9])
+@pytest.mark.parametrize("method", ["comp", "nnomp", "top_k", "mp", "omp", "lasso"])
+def test_every_pursuit_is_judged_by_the_published_fidelity(model, dictionary, method, k, tmp_path):
+    scan = hs.scan(
+        model, dictionary, layers=[0, 2], sides=("write", "read"), k=k, method=method, penalty=0.2, significance=0
+    )
+    table = scan.table()
+    rows, *_ = reference_scan(model, dictionary, layers=[0, 2], k=1, coherence=0.0)
+    vectors = np.array([row[-1] for row in rows])
+    atoms = np.append(dictionary.atoms.astype(float), np.zeros((1, 24)), axis=0)  # -1: no atom
+    indices = table[[f"atom_{place}" for place in range(k)]].to_numpy()
+    coefficients = table[[f"coefficient_{place}" for place in range(k)]].to_numpy()
+    rebuilt = np.einsum("nk,nke->ne", coefficients, atoms[indices])
+    weights = {name: value.detach().double().numpy() for name, value in model.module.visual.state_dict().items()}
+    some = np.linalg.norm(rebuilt, axis=1) > 0  # a lasso code may be empty
+    expected = reference_fidelity(vectors[some], rebuilt[some], weights, model.image_mean)
+    np.testing.assert_allclose(table.fidelity[some], expected, atol=1e-6)
+    assert some.all() or method == "lasso"
+    words = table[[f"concept_{place}" for place in range(k)]].to_numpy()
+    np.testing.assert_array_equal(words, np.array([*dictionary.texts, ""], dtype=object)[indices])
+    assert (coefficients < 0).any() == (method == "omp") == table.concepts.str.contains("-").any()
+    assert hs.load_scan(scan.save(tmp_path)).info == scan.info
+    assert (scan.info.method, scan.info.fidelity_version) == (method, 2)
+
+
+def test_pursuits_differ_as_they_should(model, dictionary):
     vectors = np.random.default_rng(0).standard_normal((5, 32))
     joint = hs.joint_map(model)
     by = {name: hs.explain_directions(vectors, dictionary, joint=joint, method=name) for name in ("nnomp", "top_k")}
@@ -221,8 +247,16 @@ def test_other_pursuits_explain_directions_too(model, dictionary):
     np.testing.assert_array_equal(by["nnomp"].indices, without.indices)
     scores = joint.to_joint(vectors) @ dictionary.atoms.T
     np.testing.assert_array_equal(by["top_k"].indices, np.argsort(-scores, axis=1)[:, :5])
-    with pytest.raises(hs.HeadscanError, match="method must be one of comp, nnomp, top_k, not 'omp'"):
-        hs.explain_directions(vectors, dictionary, joint=joint, method="omp")
+    with pytest.raises(hs.HeadscanError, match="one of comp, nnomp, top_k, mp, omp, lasso, not 'nearest'"):
+        hs.explain_directions(vectors, dictionary, joint=joint, method="nearest")
+    with pytest.raises(hs.HeadscanError, match="method must be one of comp"):
+        hs.scan(model, dictionary, method="best")
+
+
+def test_the_demo_models_fidelity_is_the_published_codes():
+    model = hs.load_model("demo")
+    scan = hs.scan(model, hs.load_dictionary("demo", model=model), layers="4-7", poles="+", significance=0)
+    assert scan.explanations["fidelity"].mean() == pytest.approx(0.45227, abs=5e-5)  # what SITH's own code gives
 
 
 def test_a_direction_made_of_concepts_is_rebuilt(model, dictionary):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -74,14 +75,24 @@ def test_unfolded_directions_are_compared_with_uncentred_ones(model, dictionary)
     np.testing.assert_array_equal(table["p_value"], hs.p_values(table["fidelity"], expected.fidelity))
 
 
-def test_without_significance_and_scans_of_before(model, dictionary, tmp_path):
+def test_without_significance_and_scans_of_before(model, dictionary, tmp_path, caplog):
     scan = hs.scan(model, dictionary, layers=0, significance=0)
     assert not {"p_value", "q_value"} & set(scan.table().columns)
     path = scan.save(tmp_path) / "manifest.json"
     manifest = json.loads(path.read_text())
-    del manifest["significance"]
+    for name in ("significance", "method", "penalty", "fidelity_version"):
+        del manifest[name]
     path.write_text(json.dumps(manifest))
-    assert hs.load_scan(tmp_path).info == scan.info
+    old = hs.load_scan(tmp_path)
+    assert old.info == dataclasses.replace(scan.info, fidelity_version=1)
+    assert "older definition" in old.info.fidelity_definition and "older definition" in caplog.text
+    assert "older definition" in old._repr_html_()
+    assert hs.load_scan(old.save(tmp_path / "again")).info == old.info
+    path.write_text(json.dumps(manifest | {"image_mean_hash": None}))  # nothing to add back: one definition
+    assert hs.load_scan(tmp_path).info.fidelity_version == 2
+    path.write_text(json.dumps(manifest | {"fidelity_version": 3}))
+    with pytest.raises(hs.HeadscanError, match="version 3, this headscan knows 1, 2"):
+        hs.load_scan(tmp_path)
 
 
 # ---- the cache

@@ -16,7 +16,7 @@ Refit::Options refit_options(const CompOptions& options) {
   return {options.method != Method::kOmp, options.method == Method::kLasso ? options.penalty : 0.0};
 }
 
-bool refits(Method method) { return method != Method::kTopK && method != Method::kMp; }
+bool refits(Method method) { return method != Method::kNearest && method != Method::kMp; }
 
 }  // namespace
 
@@ -93,6 +93,7 @@ void Pursuit::take(std::size_t slot, std::size_t round, const std::int64_t* foun
   }
   Refit& fit = fits_[slot];
   fit.add(atom);
+  if (options_.method == Method::kTopK) return;  // the next one is looked for with x itself
   if (options_.method == Method::kComp) {
     next_comp(slot, atom);
   } else {
@@ -121,7 +122,7 @@ void Pursuit::take_unfitted(std::size_t slot, std::size_t round, const float* at
   const double score = std::max(0.0, dot(atom, q, width_));
   const double coefficient = square > 0 ? score / square : 0.0;
   unfitted_[slot * options_.k + round] = coefficient;
-  if (options_.method == Method::kTopK) return;
+  if (options_.method == Method::kNearest) return;
   for (std::size_t i = 0; i < width_; ++i) q[i] -= coefficient * static_cast<double>(atom[i]);
 }
 

@@ -11,12 +11,13 @@ namespace headscan {
 
 // How atoms are picked, one a round and none twice, and how their coefficients are fitted:
 //   kComp   highest inner product with residual + coherence; non-negative least squares (coherence 0: NNOMP)
-//   kTopK   highest inner product with x; the inner products themselves, at least 0
+//   kTopK   highest inner product with x; non-negative least squares
+//   kNearest  the same atoms with the inner products themselves, at least 0: a search, no code
 //   kMp     highest inner product with the residual; non-negative, never refitted
 //   kOmp    largest magnitude of the inner product with the residual; unconstrained least squares
 //   kLasso  min 1/2 |x - sum c g|^2 + penalty * sum c over c >= 0 (SpLiCE's objective), by active set; where fewer
 //           than k atoms are needed, the rest have index -1; certified only where k atoms were enough
-enum class Method { kComp, kTopK, kMp, kOmp, kLasso };
+enum class Method { kComp, kTopK, kNearest, kMp, kOmp, kLasso };
 
 struct CompOptions {
   std::size_t k = 5;       // atoms per code

@@ -49,6 +49,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_choices(scan: argparse.ArgumentParser) -> None:
+    from headscan.explanations.directions import CODES
+
     choices = scan.add_argument_group("what to explain, and how")
     add_shared(choices, "layers", "k", "coherence", "threads")
     add = choices.add_argument
@@ -58,6 +60,8 @@ def _add_choices(scan: argparse.ArgumentParser) -> None:
     of_sides = "of part vo: write, read or both, by comma (default: write)"
     add("--sides", metavar="SIDES", type=sides, default=("write",), help=of_sides)
     add("--poles", choices=("both", "+", "-"), default="both", help="which poles (default: both)")
+    methods = "how concepts are picked: comp, nnomp (the paper's OMP), omp (unconstrained), mp, top_k, lasso"
+    add("--method", choices=CODES, default="comp", metavar="NAME", help=f"{methods} (default: comp)")
     add("--no-fold", action="store_true", help="leave the layer norm out of the weights")
     compared = "random directions to compare fidelities with; 0: none (default: 1000)"
     add("--significance", metavar="N", type=at_least(int, 0), default=1000, help=compared)
@@ -74,8 +78,8 @@ def _run(options: argparse.Namespace) -> Output:
     )  # fmt: skip
     run = scan_by_name(
         sources, options.out, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
-        poles=options.poles, k=options.k, coherence=options.coherence, fold=not options.no_fold,
-        significance=options.significance,
+        poles=options.poles, k=options.k, coherence=options.coherence, method=options.method,
+        fold=not options.no_fold, significance=options.significance,
     )  # fmt: skip
     certified = int(run.scan.explanations["certified"].sum())
     saved = f"{len(run.scan):,} explanations ({certified:,} certified exact) saved in {run.folder}"

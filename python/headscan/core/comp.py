@@ -42,7 +42,7 @@ class SparseCodes:
     indices : array, shape (n, k), int64
         Rows of the dictionary. No atom comes twice in a code.
     coefficients : array, shape (n, k), float64
-        Non-negative; zero where the refit no longer needs an atom.
+        Non-negative, but for "omp"; zero where the refit no longer needs an atom.
     certified : array, shape (n,), bool
         True where every pick is proven to be the exact float64 arg-max.
 
@@ -56,7 +56,7 @@ class SparseCodes:
     counters: Counters = field(default_factory=Counters)
 
 
-METHODS = ("comp", "nnomp", "top_k", "mp", "omp", "lasso")
+METHODS = ("comp", "nnomp", "top_k", "mp", "omp", "lasso", "nearest")
 
 
 def comp(
@@ -93,12 +93,14 @@ def comp(
     method : str
         - "comp": as above.
         - "nnomp": the same without coherence.
-        - "top_k": the k highest inner products with x; they are the coefficients, at least 0.
+        - "top_k": the k highest inner products with x, refitted by non-negative least squares.
         - "mp": matching pursuit, non-negative: the highest inner product with the residual, never refitted.
-        - "omp": orthogonal matching pursuit: the largest magnitude, unconstrained least squares (Pati et al. 1993).
+        - "omp": orthogonal matching pursuit: the largest magnitude, unconstrained least squares (Pati et al. 1993),
+          so coefficients may be negative. What arXiv 2603.24653 and its code call OMP is non-negative: "nnomp" here.
         - "lasso": ``min 1/2 |x - sum c g|^2 + penalty * sum c`` over ``c >= 0``, SpLiCE's objective
           (arXiv 2402.10376), solved by active set. Where fewer than k atoms are needed, the rest have index -1;
           where k are not enough, `certified` is False.
+        - "nearest": the atoms of "top_k" with their inner products, at least 0: a search, not a code.
     penalty : float
         Weight of the 1-norm; for "lasso" alone.
     coherence_atoms : array, shape (M, e), float32, optional

@@ -100,7 +100,7 @@ def _neighbours(
     found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)] * len(rows)
     left, k = np.arange(len(rows)), min(_NEIGHBOURS, len(atoms))
     while len(left):
-        codes = comp(atoms[rows[left]], packed, method="top_k", k=k, threads=threads)
+        codes = comp(atoms[rows[left]], packed, method="nearest", k=k, threads=threads)
         near = codes.coefficients >= similar - _ROUNDING
         for place, indices, chosen in zip(left.tolist(), codes.indices, near, strict=True):
             found[place] = indices[chosen]

@@ -48,6 +48,7 @@ def scan_by_name(
     poles: str = "both",
     k: int = 5,
     coherence: float = 0.3,
+    method: str = "comp",
     fold: bool = True,
     significance: int = 1000,
 ) -> ScanRun:
@@ -66,7 +67,8 @@ def scan_by_name(
     dictionary = sources.load_dictionary(model, at_least=k)
     result = scan(
         model, dictionary, tower=tower, parts=parts, layers=layers, sides=sides, poles=poles, k=k,
-        coherence=coherence, fold=fold, significance=significance, threads=sources.threads, device=sources.cuda,
+        coherence=coherence, method=method, fold=fold, significance=significance,
+        threads=sources.threads, device=sources.cuda,
     )  # fmt: skip
     return ScanRun(result, model, dictionary, result.save(target))
 

@@ -10,7 +10,7 @@ import numpy as np
 from headscan.common.checks import check_code_options
 from headscan.common.vectors import cosine
 from headscan.core import devices
-from headscan.core.comp import comp
+from headscan.core.comp import METHODS, comp
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.joint import JointMap
 
-__all__ = ["Explanations", "explain_directions"]
+__all__ = ["CODES", "Explanations", "check_method", "explain_directions"]
 
-_METHODS = ("comp", "nnomp", "top_k")  # those whose codes are sums of k atoms that fidelity is defined for
+CODES = tuple(method for method in METHODS if method != "nearest")  # the pursuits that give codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +32,13 @@ class Explanations:
     Attributes
     ----------
     indices : ndarray of int64, shape (n, k)
-        Dictionary rows, in the order they were picked.
+        Dictionary rows, in the order they were picked; -1 where "lasso" needed fewer.
     coefficients : ndarray of float64, shape (n, k)
-        Non-negative; zero where a later pick made an earlier one useless.
+        Non-negative, but for "omp"; zero where a later pick made an earlier one useless.
     certified : ndarray of bool, shape (n,)
         Whether every pick is proven to be the exact arg-max.
     fidelity : ndarray of float64, shape (n,)
-        Cosine between the direction and its reconstruction taken back to the residual stream.
+        Cosine between the direction and its reconstruction taken back to the residual stream (`JointMap.to_width`).
     joint_fidelity : ndarray of float64, shape (n,)
         Cosine between the direction's image in joint space and its reconstruction there.
     """
@@ -58,6 +58,7 @@ def explain_directions(
     k: int = 5,
     coherence: float = 0.3,
     method: str = "comp",
+    penalty: float = 0.25,
     threads: int = 0,
     device: devices.Device = None,
 ) -> Explanations:
@@ -76,8 +77,10 @@ def explain_directions(
     coherence : float, default 0.3
         Weight of the picked concepts' similarity to one another; 0 is non-negative orthogonal matching
         pursuit.
-    method : {"comp", "nnomp", "top_k"}
-        How concepts are picked, as in `comp`.
+    method : {"comp", "nnomp", "top_k", "mp", "omp", "lasso"}
+        How concepts are picked and weighed, as in `comp`. "omp" is unconstrained: the paper's OMP is "nnomp".
+    penalty : float, default 0.25
+        Of "lasso" alone.
     threads : int, default 0
         Worker threads; 0 takes all that the process may use. Results do not depend on it.
     device
@@ -92,8 +95,7 @@ def explain_directions(
     HeadscanError
         If dictionary and model have different joint dimensions, or `k`, `coherence` or `method` is out of range.
     """
-    if method not in _METHODS:
-        raise HeadscanError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+    check_method(method)
     atoms = dictionary.atoms
     if atoms.shape[1] != joint.final.projection.shape[1]:
         raise HeadscanError(
@@ -102,7 +104,10 @@ def explain_directions(
         )
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     images = joint.to_joint(vectors)
-    codes = comp(images, dictionary.packed, k=k, coherence=coherence, method=method, threads=threads, device=device)
+    codes = comp(
+        images, dictionary.packed, k=k, coherence=coherence, method=method, penalty=penalty, threads=threads,
+        device=device,
+    )  # fmt: skip
     rebuilt = _reconstruct(codes.indices, codes.coefficients, dictionary.packed)
     return Explanations(
         indices=codes.indices,
@@ -113,11 +118,17 @@ def explain_directions(
     )
 
 
+def check_method(method: str) -> None:
+    """Raise unless `method` is one of `CODES`."""
+    if method not in CODES:
+        raise HeadscanError(f"method must be one of {', '.join(CODES)}, not {method!r}")
+
+
 def _reconstruct(
     indices: NDArray[np.int64], coefficients: NDArray[np.float64], atoms: PackedAtoms
 ) -> NDArray[np.float64]:
     """Return the codes' reconstructions (n, joint_dim), gathering one atom per code at a time."""
     rebuilt = np.zeros((len(indices), atoms.width))
     for place in range(indices.shape[1]):
-        rebuilt += coefficients[:, place, None] * atoms.take(indices[:, place])
+        rebuilt += coefficients[:, place, None] * atoms.take(indices[:, place].clip(min=0))  # -1 has coefficient 0
     return rebuilt

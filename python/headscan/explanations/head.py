@@ -142,7 +142,10 @@ def scan_html(scan: Scan) -> str:
     best = (table["sigma"] * table["fidelity"]).nlargest(_ROWS).index
     rows = [Explanation.of(table.loc[place]) for place in best]
     info = scan.info
-    note = f"{len(scan):,} explanations over {info.concepts:,} concepts ({info.dictionary}); the clearest {len(rows)}"
+    note = (
+        f"{len(scan):,} explanations over {info.concepts:,} concepts ({info.dictionary}), method {info.method}; "
+        f"fidelity {info.fidelity_definition}; the clearest {len(rows)}"
+    )
     return _table(rows, title=info.model, note=note, where=True)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.explanations.find import find
 from headscan.explanations.folders import ResultFolder
-from headscan.explanations.table import ScanInfo
+from headscan.explanations.table import FIDELITY_VERSION, ScanInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan"]
 
+_log = logging.getLogger(__name__)
 _FOLDER = ResultFolder("headscan-scan", 1, "scan", ("explanations",))
 _BEFORE = {"tower": "image", "parts": ["vo"], "significance": 0}  # what older manifests do not say
+_BEFORE |= {"method": "comp", "penalty": 0.25, "fidelity_version": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,8 @@ class Scan:
             Singular value: how strongly the head carries the read direction over to the written one. For a neuron
             the length of what it writes.
         fidelity : float
-            Cosine, in the residual stream, between the direction and its reconstruction from the concepts.
+            Cosine, in the residual stream, between the direction and its reconstruction from the concepts; which
+            definition, says `info.fidelity_definition`.
         joint_fidelity : float
             The same cosine in the joint image-text space.
         p_value, q_value : float
@@ -74,9 +78,11 @@ class Scan:
         certified : bool
             Every pick is proven to be the exact arg-max over the dictionary.
         concepts : str
-            The concepts with a positive coefficient, the largest first, joined by ", ".
+            The concepts with a coefficient, the largest first, joined by ", "; one with a negative coefficient
+            (method "omp" alone) has a minus before it.
         concept_0 ..., atom_0 ..., coefficient_0 ...
-            The code in the order of picking: concept, row of the dictionary, non-negative coefficient.
+            The code in the order of picking: concept, row of the dictionary, coefficient. Where the method "lasso"
+            needed fewer than k: "", -1 and 0.
         """
         copy: pd.DataFrame = self.explanations.copy()
         return copy
@@ -192,6 +198,14 @@ def load_scan(folder: str | Path) -> Scan:
     codes = sum(name.startswith("concept_") for name in explanations.columns)
     if info.k != codes:
         raise HeadscanError(f"{folder} is damaged: its table has {codes} concepts a row, its manifest says {info.k}")
+    if info.tower == "image" and info.image_mean_hash is None:  # nothing to add back: all definitions are one
+        info = replace(info, fidelity_version=FIDELITY_VERSION)
+    if info.fidelity_version != FIDELITY_VERSION:
+        _log.warning(
+            "the fidelities in %s are %s: scan again to compare them with newer ones",
+            folder,
+            info.fidelity_definition,
+        )
     return Scan(info=info, explanations=explanations)
 
 

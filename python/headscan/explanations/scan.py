@@ -15,7 +15,7 @@ from headscan.common.terminal import progress_bar
 from headscan.core import devices
 from headscan.dictionaries.load import Dictionary
 from headscan.errors import HeadscanError
-from headscan.explanations.directions import Explanations, explain_directions
+from headscan.explanations.directions import Explanations, check_method, explain_directions
 from headscan.explanations.result import Scan, load_scan
 from headscan.explanations.significance import null_fidelity, p_values, q_values
 from headscan.explanations.table import ScanInfo, dictionary_facts, make_table, model_facts
@@ -64,6 +64,8 @@ def scan(
     poles: str = "both",
     k: int = 5,
     coherence: float = 0.3,
+    method: str = "comp",
+    penalty: float = 0.25,
     fold: bool = True,
     significance: int = 1000,
     threads: int = 0,
@@ -97,6 +99,9 @@ def scan(
         the left singular vector is positive.
     k, coherence, threads
         As in `comp`.
+    method, penalty
+        As in `explain_directions`: how concepts are picked. Note that "omp" is unconstrained; what the paper calls
+        OMP is "nnomp".
     device : str or sequence of str, optional
         As in `comp`: where directions are decomposed and explained.
     fold : bool, default True
@@ -124,6 +129,7 @@ def scan(
     source = model.get_tower(tower)
     chosen = select_layers(layers, count=source.layers, tower=tower)
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
+    check_method(method)
     info = ScanInfo(
         headscan=files.package_version(),
         created=files.now(),
@@ -135,7 +141,9 @@ def scan(
         sides=_checked_sides(sides),
         poles=_checked_poles(poles),
         k=whole_number(k, "k"),
-        coherence=float(coherence),
+        coherence=float(coherence) if method == "comp" else 0.0,
+        method=method,
+        penalty=float(penalty),
         folded=bool(fold),
         significance=whole_number(significance, "significance", least=0),
     )
@@ -153,6 +161,8 @@ def scan(
                     joint=joint,
                     k=info.k,
                     coherence=info.coherence,
+                    method=info.method,
+                    penalty=info.penalty,
                     threads=threads,
                     device=device,
                 )
@@ -181,6 +191,8 @@ def _significance(
         joint=joint,
         k=info.k,
         coherence=info.coherence,
+        method=info.method,
+        penalty=info.penalty,
         count=info.significance,
         centred=info.folded,
         threads=threads,

@@ -31,7 +31,7 @@ __all__ = ["NullFidelity", "null_fidelity", "p_values", "q_values"]
 
 _log = logging.getLogger(__name__)
 _BATCH = 2048  # directions explained at once
-_FORMAT = "headscan-null 1"
+_FORMAT = "headscan-null 2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,8 @@ def null_fidelity(
     joint: JointMap,
     k: int = 5,
     coherence: float = 0.3,
+    method: str = "comp",
+    penalty: float = 0.25,
     count: int = 1000,
     centred: bool = True,
     seed: int = 0,
@@ -62,7 +64,7 @@ def null_fidelity(
 
     Parameters
     ----------
-    dictionary, joint, k, coherence, threads, device
+    dictionary, joint, k, coherence, method, penalty, threads, device
         As in `explain_directions`.
     count : int, default 1000
         Directions. No p-value gets below ``1 / (count + 1)``.
@@ -85,7 +87,8 @@ def null_fidelity(
     check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
     whole_number(count, "count", least=1)
     whole_number(seed, "seed", least=0)
-    parameters = [_FORMAT, dictionary.hash, int(k), float(coherence), int(count), bool(centred), int(seed)]
+    code = [dictionary.hash, int(k), float(coherence), method, float(penalty)]
+    parameters = [_FORMAT, *code, int(count), bool(centred), int(seed)]
     entry = files.cache_folder() / "significance" / f"{_key(joint, parameters)}.npy" if cache else None
     found = _from_cache(entry, count) if entry is not None else None
     if found is None:
@@ -101,6 +104,8 @@ def null_fidelity(
                 joint=joint,
                 k=k,
                 coherence=coherence,
+                method=method,
+                penalty=penalty,
                 threads=threads,
                 device=device,
             )

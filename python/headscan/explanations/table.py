@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.model import Model
 
+__all__ = ["FIDELITY_VERSION", "ScanInfo", "dictionary_facts", "make_table", "model_facts"]
 
-__all__ = ["ScanInfo", "dictionary_facts", "make_table", "model_facts"]
+FIDELITY_VERSION = 2
+_FIDELITIES = {
+    1: "of an older definition, without normalising the reconstruction before the mean is added back",
+    2: "as published",
+}
 
 _LABELS = (
     "tower",
@@ -70,6 +75,12 @@ class ScanInfo:
         Whether the layer norm was folded in.
     significance : int
         Random directions that the explanations were compared with; 0 where they were not.
+    method : str
+        How concepts were picked, as in `comp`.
+    penalty : float
+        Of the method "lasso".
+    fidelity_version : int
+        Which definition of fidelity the table holds; `fidelity_definition` says it in words.
     """
 
     headscan: str
@@ -91,6 +102,22 @@ class ScanInfo:
     coherence: float
     folded: bool
     significance: int = 0
+    method: str = "comp"
+    penalty: float = 0.25
+    fidelity_version: int = FIDELITY_VERSION
+
+    def __post_init__(self) -> None:
+        if self.fidelity_version not in _FIDELITIES:
+            known = ", ".join(map(str, _FIDELITIES))
+            raise HeadscanError(
+                f"the scan's fidelities are of version {self.fidelity_version!r}, this headscan knows {known}: "
+                "read it with the headscan that made it"
+            )
+
+    @property
+    def fidelity_definition(self) -> str:
+        """Say which definition of fidelity the table holds."""
+        return _FIDELITIES[self.fidelity_version]
 
 
 def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.DataFrame:
@@ -99,7 +126,8 @@ def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.D
 
     indices, coefficients = columns["indices"], columns["coefficients"]
     used, places = np.unique(indices, return_inverse=True)
-    words = np.array([texts[atom] for atom in used], dtype=object)[places.reshape(indices.shape)]  # (n, k)
+    named = np.array([texts[atom] if atom >= 0 else "" for atom in used], dtype=object)
+    words = named[places.reshape(indices.shape)]  # (n, k)
     table = {name: columns[name] for name in _LABELS if name in columns}
     table["concepts"] = [_joined(*row) for row in zip(words, coefficients, strict=True)]
     for place in range(k):
@@ -111,8 +139,9 @@ def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.D
 
 
 def _joined(words: Sequence[str], coefficients: np.ndarray[Any, Any]) -> str:
-    order = np.argsort(-coefficients, kind="stable")
-    return ", ".join(words[place] for place in order if coefficients[place] > 0)
+    order = np.argsort(-np.abs(coefficients), kind="stable")
+    signs = np.where(coefficients < 0, "-", "")
+    return ", ".join(f"{signs[place]}{words[place]}" for place in order if coefficients[place])
 
 
 def model_facts(model: Model) -> dict[str, Any]:

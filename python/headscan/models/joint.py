@@ -58,21 +58,22 @@ class JointMap:
     def to_width(self, joint: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return directions of the residual stream for rows of the centred joint space.
 
-        The image mean is added back, the row normalised and taken through the pseudo-inverse of the
-        projection (arXiv 2603.24653, fidelity). The final layer norm is not undone.
+        The row is normalised, the image mean added back, the sum normalised and taken through the pseudo-inverse
+        of the projection (arXiv 2603.24653, fidelity, as its code has it). The final layer norm is not undone.
 
         Parameters
         ----------
         joint : ndarray, shape (n, joint_dim)
-            Rows such as reconstructions from a dictionary; their length matters beside the image mean.
+            Rows such as reconstructions from a dictionary, of any length.
 
         Returns
         -------
         ndarray, shape (n, width)
             Float64 rows, not normalised.
         """
-        whole = joint if self.image_mean is None else joint + self.image_mean
-        return normalise(whole) @ self._inverse
+        row = normalise(joint)
+        whole = row if self.image_mean is None else normalise(row + self.image_mean)
+        return np.asarray(whole @ self._inverse)
 
     @cached_property
     def _inverse(self) -> NDArray[np.float64]:

@@ -73,6 +73,7 @@ def _chunks(scan: Scan, grounding: Grounding | None) -> dict[str, Any]:
     chance = chance_column(table)
     scan_chunk = {
         "info": asdict(scan.info),
+        "fidelity": scan.info.fidelity_definition,
         "rows": len(scan),
         "k": scan.info.k,
         "layers": sorted({int(layer) for layer in table["layer"]}),

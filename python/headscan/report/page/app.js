@@ -102,7 +102,9 @@ function begin() {
   document.getElementById("model").textContent = info.model;
   document.getElementById("made").textContent = [
     `headscan ${info.headscan}, ${info.created.slice(0, 10)}`,
-    `k ${info.k}, coherence ${info.coherence}, ${info.folded ? "layer norm folded in" : "layer norm left out"}`,
+    `k ${info.k}, ${info.method === "comp" ? `coherence ${info.coherence}` : `method ${info.method}`}`,
+    `fidelity ${scan.fidelity}`,
+    info.folded ? "layer norm folded in" : "layer norm left out",
     `weights ${info.weights_hash.slice(0, 12)}, dictionary ${info.dictionary_hash.slice(0, 12)}`,
   ].join(" · ");
   if (scan.chance) {
