@@ -68,7 +68,7 @@ def test_curves_join_scans_of_one_coherence():
     np.testing.assert_array_equal(lines[1].get_xydata(), [[1, means[1]], [2, means[0]]])
     other = dataclasses.replace(scans[0], info=dataclasses.replace(scans[0].info, weights_hash="f"))
     for bad in ([], [scans[0], other]):
-        with pytest.raises(hs.HeadscanError, match="scans of one model with one dictionary"):
+        with pytest.raises(hs.HeadscanError, match="all of one model, dictionary and definition of fidelity"):
             figures.fidelity_curves(bad)
 
 

@@ -32,7 +32,7 @@ def scan():
 def test_a_scan_shows_its_clearest_explanations(scan):
     shown = Text(scan._repr_html_()).text
     assert "made-up" in shown
-    assert "128 explanations over 8 concepts (drawn); the clearest 10" in shown
+    assert "128 explanations over 8 concepts (drawn), method comp; fidelity as published; the clearest 10" in shown
     table = scan.table()
     best = table.loc[(table["sigma"] * table["fidelity"]).idxmax()]
     cells = shown.split("concepts\n", 1)[1].splitlines()
