@@ -30,10 +30,12 @@ def _quiet_logging(monkeypatch):
 
     root, log = logging.getLogger(), logging.getLogger("headscan")
     before = (list(root.handlers), list(log.handlers), log.propagate)
+    factory = logging.getLogRecordFactory()
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     yield
     logging.captureWarnings(False)
     root.handlers, log.handlers, log.propagate = before
+    logging.setLogRecordFactory(factory)
 
 
 @pytest.fixture
@@ -441,6 +443,64 @@ def test_foreign_text_cannot_steer_the_terminal(model, tmp_path):
     assert "[red]cat[/red]" in shown
     assert ":smile:" in shown
     assert "\u202e" not in shown
+
+
+FORGED = "x\x1b[2J\u202e\nheadscan: error: forged"
+
+
+def harmless(text):
+    """Say whether a text holds nothing that steers a terminal, and no forged line."""
+    return not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) and "\nheadscan: error: forged" not in text
+
+
+def test_names_of_folders_are_one_harmless_line(run, tmp_path, capsys):
+    folder = tmp_path / FORGED
+    status, out, err = run("--out", folder, "--layers", 0, "--significance", 0)
+    assert status == 0 and err == ""
+    assert harmless(out) and "saved in" in out and "\\u000aheadscan: error: forged" in out
+    for arguments in (["report", folder], ["find", FORGED, folder, "--words"], ["find", "dog", f"{folder}x"]):
+        status = main.main(list(map(str, arguments)))
+        out, err = capsys.readouterr()
+        assert status in (0, 2)
+        assert harmless(out + "\n" + err.replace("headscan: error: ", "", 1))
+
+
+def test_what_a_manifest_says_is_harmless(dictionary, tmp_path, capsys):
+    import json
+
+    folder = dictionary.save(tmp_path / "words")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= {"history": [FORGED], "source": FORGED}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    status = main.main(["vocab", str(folder), "--drop", "^d", "--out", str(tmp_path / "fewer")])
+    out, err = capsys.readouterr()
+    assert (status in (0, 2)) and harmless(f"{out}\n{err}")
+
+
+def test_what_other_libraries_log_is_harmless(run, monkeypatch, capsys):
+    import logging
+    import warnings
+
+    def load(*arguments, **options):
+        other, own = logging.getLogger("other"), logging.getLogger("headscan.models")
+        other.addHandler(logging.StreamHandler(sys.stderr))
+        try:
+            raise ValueError(FORGED)
+        except ValueError:
+            other.exception("failed on %s", FORGED)
+        other.handlers.clear()
+        own.warning("odd: %s", FORGED)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(FORGED, stacklevel=1)
+        raise hs.HeadscanError(FORGED)
+
+    monkeypatch.setattr("headscan.dictionaries.by_name.load_model", load)
+    status, out, err = run()
+    assert (status, out) == (2, "")
+    first, second, last = err.splitlines()
+    assert first.startswith("failed on x") and second.startswith("headscan: WARNING: odd: x")
+    assert last.startswith("headscan: error: x") and harmless(f"{first}\n{second}\n{last}")
 
 
 @pytest.mark.parametrize(("columns", "width"), [("0", 100), ("30", 100), ("120", 120), (None, 140)])

@@ -166,7 +166,7 @@ DAMAGES = {
     "half a manifest": (lambda folder: (folder / "manifest.json").write_text('{"fo'), "it is not JSON"),
     "a manifest of bytes": (
         lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),
-        "it is not JSON",
+        "it is damaged, or of another kind",
     ),
     "a cut table": (_cut, "damaged or cut short"),
     "another kind": (
@@ -174,7 +174,7 @@ DAMAGES = {
         "was not written as a headscan-scan manifest",
     ),
     "another version": (lambda folder: _edit(folder, format_version=2), "has format 2; this version reads 1"),
-    "no hash": (lambda folder: _edit(folder, explanations={}), "is damaged: KeyError"),
+    "no hash": (lambda folder: _edit(folder, explanations={}), "does not match the manifest"),
     "layers of nothing": (lambda folder: _edit(folder, layers=None), "layers cannot be None"),
     "layers of text": (lambda folder: _edit(folder, layers=["x"]), r"layers cannot be \['x'\]"),
     "folded as text": (lambda folder: _edit(folder, folded="maybe"), "folded cannot be 'maybe'"),

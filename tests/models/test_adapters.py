@@ -229,7 +229,7 @@ def test_adapters_refused(model, tmp_path):
     with pytest.raises(hs.HeadscanError, match="it is not an adapter folder"):
         hs.load_adapter(tmp_path / "none")
     (tmp_path / "0" / "adapter_config.json").write_text("{")
-    with pytest.raises(hs.HeadscanError, match="cannot read"):
+    with pytest.raises(hs.HeadscanError, match="it is not JSON"):
         hs.load_adapter(tmp_path / "0")
     (tmp_path / "3" / "adapter_model.safetensors").write_bytes(b"{")
     with pytest.raises(hs.HeadscanError, match="cannot read"):

@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> Output:
     if directions is not None and explanation.contributions is not None:
         shares = explanation.contributions.table().groupby("part")["share"].sum().sort_values(ascending=False)
         whole = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
-        parts.append(f"\nShares of the embedding by what wrote it: {whole}\n")
+        parts += ["", f"Shares of the embedding by what wrote it: {whole}", ""]
         parts.append(Table("directions", "The directions that wrote most of it", records(directions), _COLUMNS))
         facts["shares"] = shares.to_dict()
     return Output(parts, facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -17,13 +16,13 @@ from headscan.cli.options import add_output
 from headscan.cli.output import show
 from headscan.common import terminal
 from headscan.common.files import package_version
+from headscan.common.reading import SHORTAGES
 from headscan.errors import HeadscanError
 
 __all__ = ["BAD_INPUT", "BUG", "INTERRUPTED", "READER_GONE", "main", "parser"]
 
 BUG, BAD_INPUT, INTERRUPTED, READER_GONE = 1, 2, 130, 141
 _COMMANDS = (models, encode, vocab, scan, report, find, explain, edit, compare, doctor)  # the help's order: of use
-_SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +81,7 @@ def bad_input(error: BaseException) -> str | None:
     """Return what to say of an error that the input or the machine is to blame for; None where it is headscan."""
     if isinstance(error, HeadscanError):
         return terminal.one_line(str(error))
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in _SHORTAGES):
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in SHORTAGES):
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return terminal.one_line(f"{where}{error.strerror or error}")
     if (

@@ -30,4 +30,4 @@ def _run(options: argparse.Namespace) -> Output:
     from headscan.models.towers.families import FAMILIES, REFUSED, families_text
 
     families = Table("families", "", [asdict(family) for family in FAMILIES], text=())
-    return Output([families_text().rstrip("\n"), families], {"refused": REFUSED})
+    return Output([*families_text().splitlines(), families], {"refused": REFUSED})

@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Output:
-    """What a command answers: `parts` in the order of reading; `facts` for JSON, which has the tables beside them."""
+    """What a command answers: `parts` in the order of reading, a text being one line; `facts` for JSON."""
 
     parts: Sequence[str | Table]
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -77,8 +77,7 @@ def show(output: Output, options: argparse.Namespace) -> None:
 
 def _show_part(part: str | Table) -> None:
     if isinstance(part, str):
-        for line in part.split("\n"):
-            say(line)
+        say(part)
         return
     rows = part.rows if part.text is None else part.text
     if rows:

@@ -85,10 +85,10 @@ def _run(options: argparse.Namespace) -> Output:
     saved = f"{len(run.scan):,} explanations ({certified:,} certified exact) saved in {run.folder}"
     tables = [_strongest(run.scan, rows=options.show)] if options.show else []
     facts = {"folder": str(run.folder), "explanations": len(run.scan), "certified": certified}
-    return Output([_sizes(run.model, run.dictionary, tower=options.tower), *tables, saved], facts)
+    return Output([*_sizes(run.model, run.dictionary, tower=options.tower), *tables, saved], facts)
 
 
-def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> str:
+def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> tuple[str, str]:
     """Return two lines on what is scanned: the model's sizes, and the dictionary with what was dropped."""
     source = model.get_tower(tower)
     mean = "no image mean" if model.image_mean is None else "image mean subtracted"
@@ -97,9 +97,9 @@ def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> str
     shape = f"{source.layers} layers of {source.heads} heads, width {source.width}, rank {source.rank}"
     dropped = f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated"
     return (
-        f"model       {plain(model.name)}: {shape}, joint space {source.joint_dim}, {mean}\n"
-        f"dictionary  {plain(dictionary.source)}: {len(dictionary):,} concepts; dropped {dropped}, "
-        f"{dictionary.same_tokens:,} with the tokens of another"
+        f"model       {model.name}: {shape}, joint space {source.joint_dim}, {mean}",
+        f"dictionary  {dictionary.source}: {len(dictionary):,} concepts; dropped {dropped}, "
+        f"{dictionary.same_tokens:,} with the tokens of another",
     )
 
 

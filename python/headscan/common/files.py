@@ -12,6 +12,7 @@ import importlib.resources
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -21,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from headscan.common.reading import read_json, regular
 from headscan.errors import HeadscanError
 
 __all__ = [
@@ -41,15 +43,21 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 20
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|(?:s3|gs|gcs|az|abfss?|hdfs|https?|ftp|file|hf):/")  # a Path keeps one /
+_MOST, _MOST_NUMBERED = 1 << 48, 100_000  # what a manifest may count, and number: layers, say
 _FITS: dict[str, Callable[[Any], bool]] = {  # by the annotation of a dataclass's field
     "str": lambda value: isinstance(value, str),
     "str | None": lambda value: value is None or isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
-    "int": lambda value: type(value) is int and value >= 0,
+    "int": lambda value: type(value) is int and 0 <= value < _MOST,
     "float": lambda value: type(value) in (int, float) and math.isfinite(value),
-    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_FITS["int"], value)),
+    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_FITS["int"], value)) and _few(value),
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_FITS["str"], value)),
 }
+
+
+def _few(numbers: list[int]) -> bool:
+    return len(numbers) <= _MOST_NUMBERED and max(numbers, default=0) < _MOST_NUMBERED
 
 
 def expanded(path: str | Path) -> Path:
@@ -58,8 +66,10 @@ def expanded(path: str | Path) -> Path:
     Raises
     ------
     HeadscanError
-        If there is no such user, or no home folder.
+        If there is no such user, or no home folder, or it is an address such as ``s3://bucket/name``.
     """
+    if _ADDRESS.match(str(path)):
+        raise HeadscanError(f"{path} is an address, and not a path of this machine: copy it here, or mount it, first")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -91,7 +101,7 @@ def now() -> str:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -185,14 +195,9 @@ def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, An
     HeadscanError
         If it is absent, unreadable, not JSON, of another kind or of a newer format.
     """
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise HeadscanError(f"{path.parent} holds no {path.name}: it is not a {kind} folder") from error
-    except OSError as error:
-        raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
-        raise HeadscanError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not path.exists():
+        raise HeadscanError(f"{path.parent} holds no {path.name}: it is not a {kind} folder")
+    manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != kind:
         raise HeadscanError(f"{path} was not written as a {kind} manifest")
     if manifest.get("format_version") != format_version:

@@ -42,7 +42,7 @@ def load_edit(path: str | Path) -> Edit:
         If there is none, or it is damaged.
     """
     source = files.expanded(path)
-    if not source.is_file():
+    if not source.exists():
         raise HeadscanError(f"there is no edit {source}")
     content = files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
     plain = {field.name: field.type for field in fields(EditInfo) if field.name != "steps"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headscan.common import files
+from headscan.common.reading import read_text, reading
 from headscan.edit.direction import Direction, said
 from headscan.edit.edit import Edit, EditInfo
 from headscan.edit.matching import POLES, written_rows
@@ -151,15 +153,13 @@ def _whole(value: Any) -> int:
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    try:
+    if not path.exists():
+        raise HeadscanError(f"there is no file of judgements {path}")
+    text = read_text(path, "the judgements")
+    with reading(path, "the judgements"):
         if path.suffix == ".csv":
-            table: pd.DataFrame = pd.read_csv(path)
+            table: pd.DataFrame = pd.read_csv(io.StringIO(text))
             return table
-        text = path.read_text(encoding="utf-8")
         whole = text.lstrip().startswith("[")
         rows = json.loads(text) if whole else [json.loads(line) for line in text.splitlines() if line.strip()]
         return pd.DataFrame(rows)  # type: ignore[no-any-return]
-    except FileNotFoundError as error:
-        raise HeadscanError(f"there is no file of judgements {path}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise HeadscanError(f"cannot read the judgements {path}: {str(error).splitlines()[0]}") from error

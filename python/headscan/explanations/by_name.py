@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headscan.common import files
+from headscan.common.reading import regular
 from headscan.dictionaries.by_name import Sources
 from headscan.errors import HeadscanError
 from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
@@ -101,9 +102,9 @@ def explain_by_name(
     HeadscanError
         As `load_model`, `load_dictionary` and `headscan.explain` do.
     """
-    for path in (image, vector):
-        if path is not None and not path.exists():
-            raise HeadscanError(f"there is no file {path}")
+    for path, what in ((image, "the picture"), (vector, "the vector file")):
+        if path is not None:
+            regular(path, what)
     sources.check()
     model = sources.load_model()
     dictionary = sources.load_dictionary(model, at_least=k)

@@ -10,6 +10,7 @@ import numpy as np
 
 from headscan.common import files
 from headscan.common.checks import check_code_options
+from headscan.common.reading import read_array
 from headscan.common.terminal import one_line
 from headscan.common.vectors import cosine, normalise
 from headscan.core.comp import comp
@@ -204,12 +205,14 @@ def _tensor(model: Model, image: Any) -> torch.Tensor:
 
 
 def _vector(vector: ArrayLike | str | Path | None, *, joint_dim: int) -> NDArray[np.float64]:
+    loaded = (
+        read_array(files.expanded(vector), "the vector file", kinds="fiu")
+        if isinstance(vector, (str, Path))
+        else vector
+    )
     try:
-        loaded = np.load(files.expanded(vector), allow_pickle=False) if isinstance(vector, (str, Path)) else vector
         values = np.asarray(loaded, dtype=np.float64)
-    except FileNotFoundError as error:
-        raise HeadscanError(f"there is no vector file {error.filename}") from error
-    except (OSError, EOFError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise HeadscanError(f"cannot read the vector: {one_line(str(error))}") from error
     if values.shape != (joint_dim,):
         raise HeadscanError(f"a vector must have the model's {joint_dim} joint dimensions, not shape {values.shape}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headscan.common import files
+from headscan.common.reading import read_table
 from headscan.errors import HeadscanError
 
 if TYPE_CHECKING:
@@ -111,24 +112,15 @@ class ResultFolder:
         return facts, [self._table(source, name, manifest) for name in self.tables]
 
     def _table(self, source: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
-        import pandas as pd
-        import pyarrow as pa
-
         path = source / f"{name}.parquet"
-        try:
-            expected, rows = manifest[name]["sha256"], manifest[name].get("rows")
-            if files.file_sha256(path) != expected:
-                raise HeadscanError(f"{path} is damaged or cut short: its content does not match the manifest")
-            table: pd.DataFrame = pd.read_parquet(path, engine="pyarrow")
-        except FileNotFoundError as error:
-            raise HeadscanError(f"{source} holds no {path.name}") from error
-        except OSError as error:
-            raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error
-        except (KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-            raise HeadscanError(f"{source} is damaged: {type(error).__name__}: {error}") from error
-        if len(table) != rows:
-            raise HeadscanError(f"{source} is damaged: {path.name} has {len(table)} rows, its manifest says {rows!r}")
-        return table
+        facts = manifest.get(name)
+        if not isinstance(facts, dict):
+            raise HeadscanError(f"{source / _MANIFEST} is damaged: it does not say what {path.name} holds")
+        if not path.exists():
+            raise HeadscanError(f"{source} holds no {path.name}")
+        if files.file_sha256(path) != facts.get("sha256"):
+            raise HeadscanError(f"{path} is damaged or cut short: its content does not match the manifest")
+        return read_table(path, rows=facts.get("rows", -1))
 
     def _files(self) -> tuple[str, ...]:
         return tuple(f"{name}.parquet" for name in self.tables)

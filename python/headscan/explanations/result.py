@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headscan.common import files
 from headscan.common.checks import whole_number
+from headscan.common.reading import check_columns
 from headscan.errors import HeadscanError
 from headscan.explanations.find import find
 from headscan.explanations.folders import ResultFolder
@@ -24,6 +26,7 @@ __all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan"]
 
 _log = logging.getLogger(__name__)
 _FOLDER = ResultFolder("headscan-scan", 1, "scan", ("explanations",))
+_MOST_HEADS = 100_000
 _BEFORE = {"tower": "image", "parts": ["vo"], "significance": 0}  # what older manifests do not say
 _BEFORE |= {"method": "comp", "penalty": 0.25, "fidelity_version": 1}
 
@@ -206,7 +209,23 @@ def load_scan(folder: str | Path) -> Scan:
             folder,
             info.fidelity_definition,
         )
+    where = files.expanded(folder) / "explanations.parquet"
+    check_columns(explanations, _column_kinds(explanations, k=info.k), where=where)
+    outside = set(explanations["layer"]) - set(info.layers)
+    if outside or not explanations["head"].between(-1, _MOST_HEADS).all():
+        raise HeadscanError(f"{where} is damaged: it has layers or heads that its manifest does not say")
     return Scan(info=info, explanations=explanations)
+
+
+def _column_kinds(explanations: pd.DataFrame, *, k: int) -> dict[str, str]:
+    kinds = dict.fromkeys(("tower", "part", "side", "pole", "concepts"), "text")
+    kinds |= dict.fromkeys(("layer", "head", "index"), "int")
+    kinds |= dict.fromkeys(("sigma", "fidelity", "joint_fidelity"), "float")
+    kinds |= dict.fromkeys([str(name) for name in explanations if str(name).endswith("_value")], "number")
+    kinds["certified"] = "bool"
+    for rank in range(k):
+        kinds |= {f"concept_{rank}": "text", f"atom_{rank}": "int", f"coefficient_{rank}": "float"}
+    return kinds
 
 
 def check_scan(scan: object) -> Scan:

@@ -9,7 +9,6 @@ are added in float64 when a tensor is read, so everything that reads a `Model` r
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import re
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from headscan.common import files
 from headscan.common.patterns import compiled
+from headscan.common.reading import read_json
 from headscan.errors import HeadscanError
 from headscan.models.checkpoints import explaining
 from headscan.models.model import Model
@@ -165,16 +165,13 @@ def _named(folder: Path) -> list[str]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config: Any = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not (folder / _CONFIG).exists():
         named = _named(folder)
         if named:
             ways = " or ".join(str(folder / name) for name in named)
-            raise HeadscanError(f"{folder} holds adapters by name: give {ways}") from error
-        raise HeadscanError(f"{folder} holds no {_CONFIG}: it is not an adapter folder") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise HeadscanError(f"cannot read {folder / _CONFIG}: {error}") from error
+            raise HeadscanError(f"{folder} holds adapters by name: give {ways}")
+        raise HeadscanError(f"{folder} holds no {_CONFIG}: it is not an adapter folder")
+    config = read_json(folder / _CONFIG)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise HeadscanError(f"{folder} is an adapter of type {kind!r}: only LORA is read; merge it, and compare")

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
-from headscan.common.terminal import one_line, progress_bar
+from headscan.common.reading import read_array, reading, regular
+from headscan.common.terminal import progress_bar
 from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.models.model import Model
@@ -157,19 +158,13 @@ def _as_array(values: Any) -> NDArray[Any]:
 
 
 def _load_image_mean(path: Path) -> Any:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        if path.suffix == ".npy":
-            loaded = np.load(path, allow_pickle=False)
-            if not isinstance(loaded, np.ndarray):
-                raise HeadscanError(f"cannot read the image mean {path}: it is an .npz archive, not one array")
-            return loaded
-        return load_file(path)["image_mean"]
-    except FileNotFoundError as error:
-        raise HeadscanError(f"there is no image mean file {path}") from error
-    except KeyError as error:
-        raise HeadscanError(f"{path} has no tensor named image_mean") from error
-    except (OSError, EOFError, ValueError, SafetensorError) as error:
-        raise HeadscanError(f"cannot read the image mean {path}: {one_line(str(error))}") from error
+    what = "the image mean file"
+    if path.suffix == ".npy":
+        return read_array(path, what)
+    with reading(regular(path, what), what):
+        tensors = load_file(path)
+    if "image_mean" not in tensors:
+        raise HeadscanError(f"{path} has no tensor named image_mean")
+    return tensors["image_mean"]
