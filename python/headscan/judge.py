@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from headscan.common import files
+from headscan.common.chat import ChatService
 from headscan.common.checks import whole_number
-from headscan.common.terminal import one_line, plain, progress_bar
+from headscan.common.terminal import one_line, progress_bar
 from headscan.edit.judgements import JudgedItem
 from headscan.edit.matching import embed_queries, texts
 from headscan.errors import HeadscanError
@@ -31,157 +28,194 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.model import Model
 
-__all__ = ["EmbeddingJudge", "EndpointJudge"]
+__all__ = ["PROMPTS", "REMOVE_ABOVE_3", "EmbeddingJudge", "EndpointJudge", "Judgement"]
 
 _log = logging.getLogger(__name__)
-_PROMPT = (
-    "A direction inside a vision model is described by weighted concepts:\n{concepts}\n\n"
-    "How much is this direction about the following?\n{about}\n\n"
-    "Answer with one digit: 1 (not at all), 2 (hardly), 3 (in part), 4 (mostly), 5 (entirely)."
-)
-_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
-_LONGEST_ANSWER = 1 << 20
+PROMPTS = ("about", "theme", "spurious", "unsafe")
+REMOVE_ABOVE_3: Mapping[int, float] = {5: 0.0, 4: 0.0, 3: 0.5}  # for Edit.from_judgements: what is mostly it goes
+_SCHEMA = {
+    "type": "object",
+    "properties": {"theme": {"type": "string"}, "score": {"type": "integer", "enum": [1, 2, 3, 4, 5]}},
+    "required": ["theme", "score"],
+    "additionalProperties": False,
+}
+
+
+class Judgement(NamedTuple):
+    """A score from 1 to 5, and the theme in words, empty where none was asked for."""
+
+    score: float
+    theme: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointJudge:
     """Ask a language model for a score from 1 to 5 an explanation; call it with `JudgedItem`s.
 
-    Every answer is appended to `cache` as it comes, so that an interrupted run goes on where it stopped.
+    Works with any service that has OpenAI's chat completions, local ones (Ollama, vLLM) too. Every answer is appended
+    to `cache` as it comes, so that an interrupted run goes on where it stopped, and a judged result can be repeated.
 
     Attributes
     ----------
     about : str
-        What the score is about, "the place or background of a picture" say.
+        What the score is about, "the place or background of a picture" say; for `prompt` "spurious" the task that
+        the model is meant for; for "theme" and "unsafe" it may be left empty.
     url : str
-        Base address of an OpenAI-compatible service, such as ``http://localhost:8000/v1``.
+        Base address, such as ``http://localhost:8000/v1``. It holds no key or password.
     model : str
         The model's name there.
+    prompt : str or path, default "about"
+        ``"about"``; ``"theme"``: what the concepts have in common, and how far one theme covers them
+        (monosemanticity); ``"spurious"`` or ``"unsafe"``: whether the direction should go, for an edit (arXiv
+        2603.24653 judges both); or a text file of your own, with ``{concepts}`` and, if wanted, ``{about}``.
     key_variable : str, default "OPENAI_API_KEY"
         Environment variable of the key; no key is sent where it is not set.
     cache : path, optional
-        File of answers, JSON lines, keyed by service, model and prompt.
-    concurrency : int, default 8
-        Requests at a time.
-    retries : int, default 5
-        Further attempts after a failed connection, a busy service or an answer without a score.
-    wait_seconds : float, default 1
-        Before the first of them; twice as long before each next one.
-    timeout_seconds : float, default 60
-        Of one request.
+        File of answers, JSON lines, keyed by service, model and question; altered lines are asked again.
+    max_tokens : int, optional
+        Limit of an answer; by default the service's.
+    concurrency, retries, wait_seconds, timeout_seconds
+        Requests at a time (8); further attempts after a failed connection, a busy service or an answer without a
+        score (5); seconds before the second, twice as long before each further one, unless the service says (1);
+        of one request as a whole (60).
     """
 
     about: str
     url: str
     model: str
+    prompt: str | Path = "about"
     key_variable: str = "OPENAI_API_KEY"
     cache: str | Path | None = None
+    max_tokens: int | None = None
     concurrency: int = 8
     retries: int = 5
     wait_seconds: float = 1.0
     timeout_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise HeadscanError(f"the judge's address starts with http:// or https://, not {self.url!r}")
         whole_number(self.concurrency, "concurrency", least=1)
         whole_number(self.retries, "retries", least=0)
+        for name in ("wait_seconds", "timeout_seconds"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise HeadscanError(f"{name} must be a positive number of seconds, not {getattr(self, name)!r}")
+        self._service()
+        if "{concepts}" not in self._template():
+            raise HeadscanError(f"the prompt {self.prompt} has no {{concepts}} to put the concepts at")
 
     def __call__(self, items: Sequence[JudgedItem]) -> list[float]:
-        """Return one score an item.
+        """Return one score an item; see `judge`."""
+        return [judgement.score for judgement in self.judge(items)]
+
+    def judge(self, items: Sequence[JudgedItem]) -> list[Judgement]:
+        """Return one judgement an item.
 
         Raises
         ------
         HeadscanError
             If the service refuses, or gives no score after all attempts; answers so far are in the cache.
         """
-        prompts = [self.prompt(item) for item in items]
+        template = self._template()
+        questions = [self._question(template, item) for item in items]
         known = self._read_cache()
-        asked = [prompt for prompt in dict.fromkeys(prompts) if self._key(prompt) not in known]
-        lock = Lock()
+        asked = [question for question in dict.fromkeys(questions) if self._key(question) not in known]
         with progress_bar("judging explanations", total=len(asked), unit="answers") as advance:
 
-            def judge(prompt: str) -> None:
-                score = self._ask(prompt)
-                with lock:
-                    known[self._key(prompt)] = score
-                    self._append(self._key(prompt), score)
-                    advance(1)
+            def got(question: str, judgement: Judgement) -> None:
+                known[self._key(question)] = judgement
+                self._append(self._key(question), judgement)
+                advance(1)
 
-            pool = ThreadPoolExecutor(self.concurrency)
-            try:
-                for _ in pool.map(judge, asked):
-                    pass
-            finally:
-                pool.shutdown(cancel_futures=True)
-        return [known[self._key(prompt)] for prompt in prompts]
+            if asked:
+                self._service().ask(asked, _judgement, got)
+        return [known[self._key(question)] for question in questions]
 
-    def prompt(self, item: JudgedItem) -> str:
-        """Return the question for one explanation."""
+    def _service(self) -> ChatService:
+        schema = {"name": "judgement", "strict": True, "schema": _SCHEMA}
+        fields: dict[str, Any] = {"temperature": 0, "response_format": {"type": "json_schema", "json_schema": schema}}
+        if self.max_tokens is not None:
+            fields["max_completion_tokens"] = whole_number(self.max_tokens, "max_tokens", least=1)
+        return ChatService(
+            url=self.url, model=self.model, key_variable=self.key_variable, fields=fields,
+            concurrency=self.concurrency, retries=self.retries, wait_seconds=self.wait_seconds,
+            timeout_seconds=self.timeout_seconds,
+        )  # fmt: skip
+
+    def _template(self) -> str:
+        named = self.prompt in PROMPTS
+        path = files.packaged_folder("prompts", f"{self.prompt}.txt") if named else files.expanded(self.prompt)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise HeadscanError(f"prompt is one of {', '.join(PROMPTS)} or a text file; {path}: {error}") from error
+
+    def _question(self, template: str, item: JudgedItem) -> str:
         code = zip(item.concepts, item.coefficients, strict=True)
-        lines = "\n".join(f"- {plain(text)} ({value:.2f})" for text, value in code)
-        return _PROMPT.format(concepts=lines or "- (none)", about=self.about)
+        lines = "\n".join(f"- {json.dumps(text, ensure_ascii=False)} ({value:.2f})" for text, value in code)
+        parts = re.split(r"(\{concepts\}|\{about\})", template)  # at once: a concept may hold such a mark itself
+        values = {"{concepts}": lines or "- (none)", "{about}": self.about}
+        return "".join(values.get(part, part) for part in parts)
 
-    def _key(self, prompt: str) -> str:
-        return hashlib.sha256(json.dumps([self.url, self.model, prompt]).encode()).hexdigest()
+    def _key(self, question: str) -> str:
+        return hashlib.sha256(json.dumps([self.url, self.model, question]).encode()).hexdigest()
 
-    def _ask(self, prompt: str) -> float:
-        problem = ""
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(self.wait_seconds * 2 ** (attempt - 1))
-            try:
-                answer = self._post(prompt)
-            except urllib.error.HTTPError as error:
-                problem = f"status {error.code} {one_line(str(error.reason), longest=200)}"
-                if error.code not in _RETRIED:
-                    raise HeadscanError(f"the judge at {self.url} refuses: {problem}") from error
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:  # no connection, or odd JSON
-                problem = f"{type(error).__name__}: {one_line(str(error), longest=200)}"
-            else:
-                digits = re.findall(r"(?<![\d.])[1-5](?![\d.]*\d)", answer)
-                if len(set(digits)) == 1:
-                    return float(digits[0])
-                problem = f"the answer {one_line(answer, longest=80)!r} is not one digit from 1 to 5"
-        raise HeadscanError(f"the judge at {self.url} gave no score in {self.retries + 1} attempts: {problem}")
-
-    def _post(self, prompt: str) -> str:
-        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_variable):
-            headers["Authorization"] = f"Bearer {key}"
-        address = f"{self.url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(address, data=json.dumps(body).encode(), headers=headers)
-        with urllib.request.urlopen(request, timeout=self.timeout_seconds) as response:
-            answer = json.loads(response.read(_LONGEST_ANSWER))
-        return str(answer["choices"][0]["message"]["content"])
-
-    def _read_cache(self) -> dict[str, float]:
+    def _read_cache(self) -> dict[str, Judgement]:
         if self.cache is None or not files.expanded(self.cache).is_file():
             return {}
-        known: dict[str, float] = {}
+        known: dict[str, Judgement] = {}
+        damaged = 0
         for line in files.expanded(self.cache).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-                known[str(entry["key"])] = float(entry["score"])
-            except (ValueError, KeyError, TypeError):  # the last line of an interrupted run
-                _log.warning("a line of the judge's cache %s is damaged and is asked again", self.cache)
+                judgement = Judgement(float(entry["score"]), str(entry["theme"]))
+                if entry["check"] != _check(str(entry["key"]), judgement):
+                    raise ValueError
+                known[entry["key"]] = judgement
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                RecursionError,
+            ):  # torn by a kill, or altered
+                damaged += bool(line.strip())
+        if damaged:
+            _log.warning("%d lines of the judge's cache %s are damaged and are asked again", damaged, self.cache)
         return known
 
-    def _append(self, key: str, score: float) -> None:
+    def _append(self, key: str, judgement: Judgement) -> None:
         if self.cache is None:
             return
         path = files.expanded(self.cache)
         path.parent.mkdir(parents=True, exist_ok=True)
+        line = {"key": key, **judgement._asdict(), "check": _check(key, judgement)}
         with path.open("a+b") as file:
             file.seek(0, os.SEEK_END)
             torn = file.tell() > 0 and _last_byte(file) != b"\n"
-            file.write((b"\n" if torn else b"") + json.dumps({"key": key, "score": score}).encode() + b"\n")
+            file.write((b"\n" if torn else b"") + json.dumps(line).encode() + b"\n")
+
+
+def _check(key: str, judgement: Judgement) -> str:
+    return hashlib.sha256(json.dumps([key, *judgement]).encode()).hexdigest()[:16]
 
 
 def _last_byte(file: Any) -> bytes:
     file.seek(-1, os.SEEK_END)
     return bytes(file.read(1))
+
+
+def _judgement(answer: str) -> Judgement:
+    """Read a judgement from an answer: its JSON object, or else the one digit that it holds."""
+    start, end = answer.find("{"), answer.rfind("}")
+    try:
+        entry = json.loads(answer[start : end + 1]) if 0 <= start < end else {}
+        score = float(str(entry.get("score")))
+        if score in {1.0, 2.0, 3.0, 4.0, 5.0}:
+            return Judgement(score, one_line(str(entry.get("theme") or ""), longest=200))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    digits = set(re.findall(r"(?<![\d.])[1-5](?![\d.]*\d)", answer))
+    if len(digits) == 1:
+        return Judgement(float(digits.pop()), "")
+    raise ValueError(f"the answer {one_line(answer, longest=80)!r} holds no score from 1 to 5")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

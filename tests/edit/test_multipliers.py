@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import headscan as hs
 from headscan.edit import Direction, EditInfo
 from headscan.edit.judgements import JudgedItem, items
 from headscan.edit.matching import embed_queries, names_one_of
-from headscan.judge import EmbeddingJudge, EndpointJudge
+from headscan.judge import EmbeddingJudge
 
 
 @pytest.fixture(scope="module")
@@ -271,109 +269,3 @@ def test_the_offline_judge_agrees_with_matching(scan, model, dictionary):
         _, layer, head, index = item.direction
         mean = scores[layer, head, index][0 if item.pole == "+" else 1]
         assert score == pytest.approx(1 + 4 * max(mean, 0), abs=1e-5)
-
-
-class Service:
-    """A chat service on the loopback that answers as the test says."""
-
-    def __init__(self):
-        self.requests, self.answer, self.lock = [], lambda number, prompt: (200, "4"), threading.Lock()
-        service = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with service.lock:
-                    service.requests.append((self.path, self.headers.get("Authorization"), body))
-                    status, content = service.answer(len(service.requests), body["messages"][0]["content"])
-                data = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-@pytest.fixture
-def service(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    service = Service()
-    yield service
-    service.server.shutdown()
-    service.server.server_close()
-
-
-ITEMS = [JudgedItem(Direction("vo", 0, 0, index), "+", (f"thing {index}", "snow"), (0.75, 0.5)) for index in range(6)]
-
-
-def make_judge(service, **options):
-    settings = {"about": "the season", "url": service.url, "model": "small", "wait_seconds": 0.001, **options}
-    return EndpointJudge(**settings)
-
-
-def test_the_endpoint_is_asked_and_its_digit_read(service, monkeypatch):
-    monkeypatch.setenv("MY_KEY", "sesame")
-    service.answer = lambda number, prompt: (200, f"Score: {1 + int(prompt.split('thing ')[1][0]) % 5}.")
-    assert make_judge(service, key_variable="MY_KEY")(ITEMS) == [1, 2, 3, 4, 5, 1]
-    path, key, body = service.requests[0]
-    assert (path, key, body["model"], body["temperature"]) == ("/v1/chat/completions", "Bearer sesame", "small", 0)
-    assert (
-        "(0.75)\n- snow (0.50)" in body["messages"][0]["content"] and "the season" in body["messages"][0]["content"]
-    )
-
-
-def test_no_key_is_sent_where_none_is_set(service, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    make_judge(service)(ITEMS[:1])
-    assert service.requests[0][1] is None
-
-
-def test_failures_are_retried(service):
-    answers = iter([(503, ""), (429, ""), (200, "I cannot say"), (200, "1 or 2"), (200, "7"), (200, "3")])
-    service.answer = lambda number, prompt: next(answers)
-    assert make_judge(service)(ITEMS[:1]) == [3]
-    assert len(service.requests) == 6
-
-
-def test_attempts_end_and_refusals_end_at_once(service):
-    service.answer = lambda number, prompt: (500, "")
-    with pytest.raises(hs.HeadscanError, match="no score in 3 attempts: status 500"):
-        make_judge(service, retries=2)(ITEMS[:1])
-    service.requests.clear()
-    service.answer = lambda number, prompt: (401, "")
-    with pytest.raises(hs.HeadscanError, match="refuses: status 401"):
-        make_judge(service)(ITEMS[:1])
-    assert len(service.requests) == 1
-
-
-def test_an_interrupted_run_goes_on_where_it_stopped(service, tmp_path):
-    cache = tmp_path / "deep" / "answers.jsonl"
-    service.answer = lambda number, prompt: (200, "2") if number <= 3 else (403, "")
-    with pytest.raises(hs.HeadscanError, match="403"):
-        make_judge(service, cache=cache, concurrency=1)(ITEMS)
-    cache.write_text(cache.read_text() + '{"key": "to')  # torn by a kill
-    assert len(cache.read_text().splitlines()) == 4
-    service.answer = lambda number, prompt: (200, "5")
-    assert make_judge(service, cache=cache)(ITEMS) == [2, 2, 2, 5, 5, 5]
-    asked = len(service.requests)
-    assert make_judge(service, cache=cache)(ITEMS) == [2, 2, 2, 5, 5, 5]
-    assert len(service.requests) == asked
-    assert make_judge(service, cache=cache, about="something else")(ITEMS[:1]) == [5]
-    assert len(service.requests) == asked + 1
-
-
-def test_the_endpoint_judges_a_scan(service, scan):
-    service.answer = lambda number, prompt: (200, "5" if "snow" in prompt else "1")
-    edit = hs.Edit.from_judgements(scan, make_judge(service), {5: 0.0}, layers=[2])
-    rows = scan.table().query("side == 'write' and layer == 2")
-    used = [any(row[f"concept_{i}"] == "snow" and row[f"coefficient_{i}"] > 0 for i in range(3))
-            for row in rows.to_dict("records")]  # fmt: skip
-    expected = {Direction("vo", 2, h, i) for h, i in rows[used][["head", "index"]].itertuples(index=False)}
-    assert set(edit.multipliers) == expected and expected
