@@ -23,7 +23,7 @@ if _sys.argv[:1] == ["-m"]:  # python -m headscan, which is still looking for it
 
     _answer_interrupts()
 
-from headscan.circuits.circuits import circuits
+from headscan.circuits.circuits import channel_directions, circuits
 from headscan.circuits.paths import circuit_paths
 from headscan.circuits.result import Circuits, load_circuits
 from headscan.common.files import package_version as _package_version
@@ -35,7 +35,7 @@ from headscan.core.randomized_svd import RandomizedSVD, randomized_svd
 from headscan.core.svd import svd_factored
 from headscan.dictionaries.load import Dictionary, encode_dictionary, load_dictionary
 from headscan.dictionaries.merge import merge_dictionaries
-from headscan.edit import Direction, Edit, EditedModel, load_edit
+from headscan.edit import Cut, Direction, Edit, EditedModel, load_cut, load_edit
 from headscan.errors import HeadscanError
 from headscan.explanations.coherence import code_coherence, concept_coherence, encode_sentences
 from headscan.explanations.directions import Explanations, explain_directions
@@ -58,6 +58,7 @@ __all__ = [
     "Circuits",
     "Comparison",
     "Contributions",
+    "Cut",
     "Dictionary",
     "Direction",
     "Edit",
@@ -76,6 +77,7 @@ __all__ = [
     "SparseCodes",
     "VOFactors",
     "__version__",
+    "channel_directions",
     "circuit_paths",
     "circuits",
     "code_coherence",
@@ -91,6 +93,7 @@ __all__ = [
     "joint_map",
     "load_adapter",
     "load_circuits",
+    "load_cut",
     "load_dictionary",
     "load_edit",
     "load_model",

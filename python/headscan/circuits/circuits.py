@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from headscan.models.model import Model
 
-__all__ = ["circuits", "paired_rows", "score_pairs"]
+__all__ = ["channel_directions", "circuits", "paired_rows", "score_pairs"]
 
 _FAMILY = ["writer_part", "side"]
 _ENDS = ("written", "read")
@@ -192,6 +192,31 @@ def paired_rows(
             reader = pair[4:7]
             yield pair, written[pair[:3]], read[reader]
         written |= _by_head(writes, side=False)
+
+
+def channel_directions(
+    circuits: Circuits, model: Model, rows: pd.DataFrame
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the unit directions (n, width) of some rows of `Circuits.table`, as written and as read.
+
+    Raises
+    ------
+    HeadscanError
+        If the model is not that of the circuits.
+    """
+    check_model(model)
+    if model.weights_hash != circuits.info.weights_hash:
+        raise HeadscanError(f"the circuits are of {circuits.info.model} with other weights than {model.name} has")
+    info, found = circuits.info, {}
+    pairs = rows[list(PAIR)].drop_duplicates()
+    for pair, written, read in paired_rows(model, pairs, parts=info.parts, tower=info.tower, threads=0):
+        found[pair] = channels_between(written, read, count=info.per_pair)
+    ends = np.empty((2, len(rows), model.get_tower(info.tower).width))
+    columns = rows[[*PAIR, "channel", "pole"]].itertuples(index=False, name=None)
+    for place, (*pair, number, pole) in enumerate(columns):
+        channels, sign = found[tuple(pair)], 1.0 if pole == "+" else -1.0
+        ends[:, place] = sign * channels.written[number], sign * channels.read[number]
+    return ends[0], ends[1]
 
 
 def _by_head(frames: Sequence[Frames], *, side: bool) -> dict[tuple[Any, ...], NDArray[np.float64]]:

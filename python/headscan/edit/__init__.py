@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from headscan.edit.cut import Cut, CutModel, ReadDirection, load_cut
 from headscan.edit.direction import Direction
 from headscan.edit.edit import Edit, EditedModel, EditInfo, apply_edit
 from headscan.edit.files import load_edit
 
-__all__ = ["Direction", "Edit", "EditInfo", "EditedModel", "apply_edit", "load_edit"]
+__all__ = [
+    "Cut",
+    "CutModel",
+    "Direction",
+    "Edit",
+    "EditInfo",
+    "EditedModel",
+    "ReadDirection",
+    "apply_edit",
+    "load_cut",
+    "load_edit",
+]

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Edit", "EditInfo", "EditedModel", "apply_edit", "changes"]
 
 
+_ROWS_IN_CARD = 40
+
+
 @dataclass(frozen=True)
 class EditInfo:
     """What an edit is for and how it was made.
@@ -274,6 +277,22 @@ class EditedModel(Model):
     kept: tuple[str, ...]
     basis: Mapping[int, NDArray[np.float64]]
 
+    def card_lines(self) -> list[str]:
+        """Return what a model card says of the change."""
+        heads = self.edit.table().groupby(["layer", "head"])["multiplier"].agg(["size", "min", "max"])
+        lines = [
+            f"{len(self.edit)} singular directions of attention heads are scaled; only output projections differ.",
+            f"Kept out of the scaling: {'; then '.join(self.kept)}.",
+            "",
+            "| layer | head | directions | multipliers |",
+            "| ---: | ---: | ---: | --- |",
+        ]
+        for row in heads.head(_ROWS_IN_CARD).reset_index().to_dict("records"):
+            lines.append(f"| {row['layer']} | {row['head']} | {row['size']} | {row['min']:g} to {row['max']:g} |")
+        if len(heads) > _ROWS_IN_CARD:
+            lines.append(f"| ... | {len(heads) - _ROWS_IN_CARD} more heads | | |")
+        return lines
+
     def save(self, path: str | Path) -> Path:
         """Write an ordinary checkpoint; see `headscan.edit.save.save_edited`."""
         from headscan.edit.save import save_edited
@@ -333,15 +352,7 @@ def apply_edit(
         written[layer] = edited_output(
             model, layer, rows, basis[layer], fold=edit.info.folded, compensate=compensate, mean=mean
         )
-    module = model.module if in_place else copy.deepcopy(model.module)
-    fresh = replace(
-        load_model(
-            module, dtype=model.dtype, image_mean=model.image_mean, tokenizer=lambda texts: model.tokenizer(texts)
-        ),
-        name=model.name,
-        pretrained=model.pretrained,
-        checkpoint=model.checkpoint,
-    )
+    fresh = fresh_copy(model, in_place=in_place)
     for layer, (output, bias) in written.items():
         fresh.tower.write_attention_output(layer, output, bias)
     kept = (*kept, _kept(compensate, pictures))
@@ -351,6 +362,15 @@ def apply_edit(
             vars(model).update(edit=whole, basis=basis, kept=kept)
     parts = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
     return EditedModel(**parts, edit=whole, original_hash=original_hash, basis=basis, kept=kept)
+
+
+def fresh_copy(model: Model, *, in_place: bool) -> Model:
+    """Return the model around a copy of its module, or around its own, free of what was computed of its weights."""
+    module = model.module if in_place else copy.deepcopy(model.module)
+    made = load_model(
+        module, dtype=model.dtype, image_mean=model.image_mean, tokenizer=lambda texts: model.tokenizer(texts)
+    )
+    return replace(made, name=model.name, pretrained=model.pretrained, checkpoint=model.checkpoint)
 
 
 def _kept(compensate: bool, pictures: Any) -> str:

@@ -18,6 +18,7 @@ from headscan.models.tensor_files import unpickled
 if TYPE_CHECKING:
     import torch
 
+    from headscan.edit.cut import CutModel
     from headscan.edit.edit import EditedModel
     from headscan.models.model import Model
 
@@ -27,10 +28,9 @@ EDIT_FILE = "edit.json"
 _CONFIG, _WEIGHTS, _HF_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors", "model.safetensors"
 _NOT_WEIGHTS = ("image_mean.safetensors",)
 _COPIED = (".json", ".txt", ".md", ".model", ".jinja", "")  # configuration, tokenizers, cards and licences
-_ROWS_IN_CARD = 40
 
 
-def save_edited(model: EditedModel, path: str | Path) -> Path:
+def save_edited(model: EditedModel | CutModel, path: str | Path) -> Path:
     """Write an edited model where the original's loader reads it, and return its path.
 
     A path that ends in ``.safetensors`` gets the state dict alone, with the card and the edit beside it. Any other
@@ -64,30 +64,19 @@ def save_edited(model: EditedModel, path: str | Path) -> Path:
     return target
 
 
-def card(model: EditedModel, *, original: str = "") -> str:
+def card(model: EditedModel | CutModel, *, original: str = "") -> str:
     """Return a model card that lists the edit; the original's card, with its licence, follows."""
     header, body = _front_matter(original)
-    heads = model.edit.table().groupby(["layer", "head"])["multiplier"].agg(["size", "min", "max"])
     lines = [
         f"# {plain(model.name)}, edited with headscan",
         "",
-        f"{len(model.edit)} singular directions of attention heads are scaled; only output projections differ from",
-        f"the original (SHA-256 of its weights: `{model.original_hash}`). Same architecture, same cost.",
-        f"`{EDIT_FILE}` beside this file holds every multiplier.",
+        *model.card_lines(),
         "",
-        "How the edit was made:",
+        f"All else is as in the original (SHA-256 of its weights: `{model.original_hash}`), its cost too.",
+        f"`{EDIT_FILE}` beside this file holds the edit. How it was made:",
         "",
         *(f"    {json.dumps(dict(step), ensure_ascii=False)}" for step in model.edit.info.steps),
-        "",
-        f"Kept out of the scaling: {'; then '.join(model.kept)}.",
-        "",
-        "| layer | head | directions | multipliers |",
-        "| ---: | ---: | ---: | --- |",
     ]
-    for row in heads.head(_ROWS_IN_CARD).reset_index().to_dict("records"):
-        lines.append(f"| {row['layer']} | {row['head']} | {row['size']} | {row['min']:g} to {row['max']:g} |")
-    if len(heads) > _ROWS_IN_CARD:
-        lines.append(f"| ... | {len(heads) - _ROWS_IN_CARD} more heads | | |")
     after = ["", "The original's card follows.", "", body.strip()] if body.strip() else []
     return header + "\n".join([*lines, *after]) + "\n"
 
@@ -166,7 +155,7 @@ def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor], c
         _write(_in_dtypes_of(tensors, state), aside / name, header)
 
 
-def _as_in_checkpoint(model: EditedModel, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def _as_in_checkpoint(model: EditedModel | CutModel, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Return the tensors with the keys and dtypes of the original's file, if it holds them as the model does."""
     original = {name: tensor for path in model.checkpoint for name, tensor in _read(path)[0].items()}
     return _in_dtypes_of(original, state) if state.keys() <= original.keys() else state
@@ -200,7 +189,7 @@ def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch
     return found
 
 
-def _new_folder(model: EditedModel, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
+def _new_folder(model: EditedModel | CutModel, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Write a model that came without a folder of its own: transformers' way, else as open_clip's local-dir."""
     if hasattr(model.module, "save_pretrained"):
         model.module.save_pretrained(aside, state_dict=dict(state))
@@ -219,7 +208,7 @@ def _new_folder(model: EditedModel, aside: Path, state: Mapping[str, torch.Tenso
     _write(state, aside / _WEIGHTS, {"format": "pt"})
 
 
-def _save_file(model: EditedModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
+def _save_file(model: EditedModel | CutModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.write_aside(target) as aside:
         _write(state, aside, {"format": "pt"})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from headscan.models.towers.block import Block
+    from headscan.models.towers.block import Block, Linear
     from headscan.models.towers.weights import Weights
 
 __all__ = [
@@ -241,13 +241,35 @@ class Tower:
                 f"expected an output projection of shape {expected} and a bias of shape {by_column.shape}, "
                 f"got {output.shape} and {output_bias.shape}"
             )
-        weight = _cast(_divide(output, by_row[:, None] * by_column).T, projection.weight)
-        if projection.bias is None:
-            if output_bias.any():
-                raise HeadscanError("the output projection has no bias: what is written must have a bias of zero")
-        else:
-            projection.bias.data.copy_(_cast(_divide(output_bias, by_column), projection.bias))
-        projection.weight.data.copy_(weight)
+        _write(
+            projection,
+            _divide(output, by_row[:, None] * by_column),
+            _divide(output_bias, by_column),
+            what="output projection",
+        )
+
+    def write_read(self, layer: int, side: str, matrix: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+        """Set what a layer's values, queries, keys or MLP read, so that reading it again gives these up to rounding.
+
+        Weights still in a file are brought into the module first.
+
+        Parameters
+        ----------
+        layer : int
+            The layer.
+        side : {"value", "query", "key", "input"}
+        matrix : ndarray, shape (width, heads * rank), or (width, hidden) for "input"
+        bias : ndarray, shape (heads * rank,) or (hidden,)
+
+        Raises
+        ------
+        HeadscanError
+            As in `write_attention_output`.
+        """
+        _ = self.weights.module
+        block = self.blocks[layer]
+        into: Linear = getattr(block, "mlp_input" if side == "input" else side)
+        _write(into, matrix, bias, what="input projection")
 
     def _norm(self, norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         read = self.weights.array_or
@@ -284,6 +306,18 @@ def make_tower(
     return Tower(family, kind, heads, width, inner // heads, joint_dim, tuple(blocks), weights, read_final)
 
 
+def _write(into: Linear, matrix: NDArray[np.float64], bias: NDArray[np.float64], *, what: str) -> None:
+    """Set a linear map's parameters to a matrix (in, out) and a bias (out,); all or nothing."""
+    rows = slice(None) if into.rows is None else into.rows
+    weight = _cast(matrix.T, into.weight, what)
+    if into.bias is None:
+        if bias.any():
+            raise HeadscanError(f"the {what} has no bias: what is written must have a bias of zero")
+    else:
+        into.bias.data[slice(None) if into.bias_rows is None else into.bias_rows] = _cast(bias, into.bias, what)
+    into.weight.data[rows] = weight
+
+
 def _divide(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide out a scale; where it is zero the module writes zero, whatever its weight."""
     if np.any((scale == 0) & (values != 0)):
@@ -291,10 +325,10 @@ def _divide(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[
     return np.divide(values, scale, out=np.zeros(values.shape), where=scale != 0)
 
 
-def _cast(values: NDArray[np.float64], parameter: torch.Tensor) -> torch.Tensor:
+def _cast(values: NDArray[np.float64], parameter: torch.Tensor, what: str) -> torch.Tensor:
     import torch
 
     cast = torch.from_numpy(np.ascontiguousarray(values)).to(parameter.dtype)
     if not bool(cast.isfinite().all()):
-        raise HeadscanError(f"the changed output projection does not fit the module's {parameter.dtype}")
+        raise HeadscanError(f"the changed {what} does not fit the module's {parameter.dtype}")
     return cast
