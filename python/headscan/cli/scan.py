@@ -88,8 +88,8 @@ def _run(options: argparse.Namespace) -> Output:
     return Output([*_sizes(run.model, run.dictionary, tower=options.tower), *tables, saved], facts)
 
 
-def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> tuple[str, str]:
-    """Return two lines on what is scanned: the model's sizes, and the dictionary with what was dropped."""
+def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> tuple[str, ...]:
+    """Return what is scanned: the model's sizes, what to know of its tower, the dictionary with what was dropped."""
     source = model.get_tower(tower)
     mean = "no image mean" if model.image_mean is None else "image mean subtracted"
     if tower == "text":
@@ -98,6 +98,7 @@ def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> tup
     dropped = f"{dictionary.blank:,} blank, {dictionary.repeated:,} repeated"
     return (
         f"model       {model.name}: {shape}, joint space {source.joint_dim}, {mean}",
+        *([f"note        {source.note}"] if source.note else []),
         f"dictionary  {dictionary.source}: {len(dictionary):,} concepts; dropped {dropped}, "
         f"{dictionary.same_tokens:,} with the tokens of another",
     )

@@ -170,7 +170,10 @@ def scan(
             labels.append(_without_vectors(batch))
             advance(len(batch))
     columns = {"tower": tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
-    columns |= _significance(columns, dictionary, joint=joint, info=info, threads=threads, device=device)
+    centred = info.folded and source.writes_centred
+    columns |= _significance(
+        columns, dictionary, joint=joint, info=info, centred=centred, threads=threads, device=device
+    )
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
 
 
@@ -180,6 +183,7 @@ def _significance(
     *,
     joint: JointMap,
     info: ScanInfo,
+    centred: bool,
     threads: int,
     device: devices.Device,
 ) -> dict[str, NDArray[np.float64]]:
@@ -194,7 +198,7 @@ def _significance(
         method=info.method,
         penalty=info.penalty,
         count=info.significance,
-        centred=info.folded,
+        centred=centred,
         threads=threads,
         device=device,
     )

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headscan.models.model import Model
-    from headscan.models.towers import AttentionWeights
 
 __all__ = ["QKFactors", "VOFactors", "mlp_input", "mlp_output", "qk_factors", "vo_factors"]
 
@@ -34,7 +33,7 @@ class VOFactors:
     ----------
     layers : tuple of int
         The layers read, numbered from 0; the first axis of every array.
-    left : ndarray, shape (layers, heads, width, rank)
+    left : ndarray, shape (layers, heads, read_width, rank)
         What each head reads: W_V, with the layer norm's gain folded in and centred when `folded`.
     right : ndarray, shape (layers, heads, rank, width)
         What each head writes: W_O, with any layer scale or head scale multiplied in, centred when `folded`.
@@ -68,9 +67,9 @@ class QKFactors:
     ----------
     layers : tuple of int
         The layers read, numbered from 0; the first axis of every array.
-    left : ndarray, shape (layers, heads, width, rank)
+    left : ndarray, shape (layers, heads, read_width, rank)
         What each head's queries read: W_Q, folded and centred like the values of `VOFactors`.
-    right : ndarray, shape (layers, heads, rank, width)
+    right : ndarray, shape (layers, heads, rank, read_width)
         What its keys read: W_K transposed, likewise.
     folded : bool
         Whether the layer norm is folded in.
@@ -109,21 +108,15 @@ def qk_factors(
     """
     source = model.get_tower(tower)
     chosen = select_layers(layers, count=source.layers, tower=tower)
-    left = np.empty((len(chosen), source.heads, source.width, source.rank))
-    right = np.empty((len(chosen), source.heads, source.rank, source.width))
+    left = np.empty((len(chosen), source.heads, source.read_width, source.rank))
+    right = np.empty((len(chosen), source.heads, source.rank, source.read_width))
     for row, layer in enumerate(chosen):
         weights = source.read_query_key(layer)
         for factor, matrix in ((left, weights.query), (right, weights.key)):
-            read = _folded(matrix, weights.gain) if fold else matrix
-            by_head = read.reshape(source.width, source.heads, source.rank).transpose(1, 0, 2)
+            read = source.fold_read(layer, matrix, weights.gain) if fold else matrix
+            by_head = read.reshape(source.read_width, source.heads, source.rank).transpose(1, 0, 2)
             factor[row] = by_head if factor is left else by_head.transpose(0, 2, 1)
     return QKFactors(layers=chosen, left=left, right=right, folded=fold)
-
-
-def _folded(matrix: NDArray[np.float64], gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what reads the layer norm's input: its gain folded in, the all-ones direction taken out."""
-    read = matrix * gain[:, None]
-    return np.asarray(read - read.mean(axis=0, keepdims=True), dtype=np.float64)
 
 
 def vo_factors(
@@ -161,12 +154,16 @@ def vo_factors(
     """
     source = model.get_tower(tower)
     chosen = select_layers(layers, count=source.layers, tower=tower)
-    left = np.empty((len(chosen), source.heads, source.width, source.rank))
+    left = np.empty((len(chosen), source.heads, source.read_width, source.rank))
     right = np.empty((len(chosen), source.heads, source.rank, source.width))
     bias = np.empty((len(chosen), source.heads, source.width))
     for row, layer in enumerate(chosen):
-        value, value_bias, output = _value_output(source.read_attention(layer), fold=fold)
-        left[row] = value.reshape(source.width, source.heads, source.rank).transpose(1, 0, 2)
+        weights = source.read_attention(layer)
+        value, value_bias, output = weights.value, weights.value_bias, weights.output
+        if fold:
+            value_bias = value_bias + weights.shift @ value
+            value, output = source.fold_read(layer, value, weights.gain), source.fold_write(output)
+        left[row] = value.reshape(source.read_width, source.heads, source.rank).transpose(1, 0, 2)
         right[row] = output.reshape(source.heads, source.rank, source.width)
         bias[row] = np.einsum("hr,hrd->hd", value_bias.reshape(source.heads, source.rank), right[row])
     return VOFactors(layers=chosen, left=left, right=right, bias=bias, folded=fold)
@@ -174,22 +171,13 @@ def vo_factors(
 
 def mlp_input(model: Model, layer: int, *, tower: str = "image") -> NDArray[np.float64]:
     """Return what a layer's MLP reads, (width, hidden): its layer norm folded in, centred like `VOFactors.left`."""
-    weights = model.get_tower(tower).read_mlp_input(layer)
-    return _folded(weights.input, weights.gain)
+    source = model.get_tower(tower)
+    weights = source.read_mlp_input(layer)
+    return source.fold_read(layer, weights.input, weights.gain)
 
 
 def mlp_output(model: Model, layer: int, *, fold: bool = True, tower: str = "image") -> NDArray[np.float64]:
     """Return what each hidden unit of a layer's MLP writes, (hidden, width), centred when `fold`."""
-    output = model.get_tower(tower).read_mlp(layer).output
-    return output - output.mean(axis=1, keepdims=True) if fold else output
-
-
-def _value_output(
-    weights: AttentionWeights, *, fold: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return a layer's value weights (width, heads * rank), value bias and output weights, folded or raw."""
-    if not fold:
-        return weights.value, weights.value_bias, weights.output
-    value_bias = weights.value_bias + weights.shift @ weights.value
-    output = weights.output - weights.output.mean(axis=1, keepdims=True)
-    return _folded(weights.value, weights.gain), value_bias, output
+    source = model.get_tower(tower)
+    output = source.read_mlp(layer).output
+    return source.fold_write(output) if fold else output

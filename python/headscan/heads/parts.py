@@ -89,6 +89,11 @@ def _value_output(
     model: Model, layer: int, tower: str, sides: Sequence[str], fold: bool, threads: int, device: devices.Device
 ) -> PartDirections:
     left, right = vo_factors(model, layers=[layer], fold=fold, tower=tower)
+    if "read" in sides and left.shape[-2] != right.shape[-1]:
+        raise HeadscanError(
+            f"the heads of {model.name} read {left.shape[-2]} features of convolutions, which have no place of their "
+            "own in the joint space: only their side 'write' can be explained"
+        )
     u, sigma, vh = svd_factored(left[0], right[0], threads=threads, device=device)
     by_side = {"write": vh, "read": u.transpose(0, 2, 1)}
     return _of_heads({side: by_side[side] for side in sides}, sigma)

@@ -91,7 +91,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 def folder_tokenizer(folder: Path | str, weights: Weights) -> Callable[[list[str]], torch.Tensor]:
     """Return the folder's tokenizer: from texts to ids padded to the text tower's full length."""
     tokenizer = _library().AutoTokenizer.from_pretrained(folder)
-    context = int(weights.skeleton.config.text_config.max_position_embeddings)
+    context = _context(weights.skeleton.config.text_config, tokenizer)
 
     def tokenize(texts: list[str]) -> torch.Tensor:
         padded = tokenizer(texts, padding="max_length", truncation=True, max_length=context, return_tensors="pt")
@@ -99,6 +99,14 @@ def folder_tokenizer(folder: Path | str, weights: Weights) -> Callable[[list[str
         return ids
 
     return tokenize
+
+
+def _context(text: Any, tokenizer: Any) -> int:
+    """Return how many tokens a text has at most: the tower's positions, fewer where its tokenizer says so."""
+    positions = int(text.max_position_embeddings)
+    if text.model_type in ("roberta", "xlm-roberta", "altclip_text_model"):
+        positions -= int(text.pad_token_id) + 1  # their positions count from behind the padding's number
+    return min(positions, int(tokenizer.model_max_length))
 
 
 def own_tokenizer(module: Any) -> Callable[[list[str]], torch.Tensor]:

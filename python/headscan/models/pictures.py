@@ -16,6 +16,7 @@ from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.models.hugging_face import is_transformers
 from headscan.models.model import check_model
+from headscan.models.towers.embedding import embed_preprocessed
 from headscan.models.towers.forward import evaluating
 
 if TYPE_CHECKING:
@@ -197,10 +198,7 @@ def embed_pixels(model: Model, pixels: torch.Tensor) -> NDArray[np.float64]:
     first = next(module.parameters())
     batch = pixels.to(first.device, first.dtype)
     with evaluating(module), torch.inference_mode():
-        if is_transformers(module):
-            embedded = module.get_image_features(pixel_values=batch).pooler_output
-        else:
-            embedded = module.encode_image(batch)
+        embedded = embed_preprocessed(module, batch)
     if not embedded.isfinite().all():
         raise HeadscanError("the model embeds pictures as NaN or infinity: check its weights, or load it in float32")
     return normalise(embedded.double().cpu().numpy())

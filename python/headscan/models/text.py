@@ -18,7 +18,8 @@ import numpy as np
 
 from headscan.errors import HeadscanError
 from headscan.models.prefixes import encode_prefixes, sorted_by_tokens
-from headscan.models.towers.causal import embed_ids, read_causal_tower
+from headscan.models.towers.causal import read_causal_tower
+from headscan.models.towers.embedding import embed_ids
 from headscan.models.towers.forward import evaluating
 
 if TYPE_CHECKING:
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "join", "text_structure", "tokenize"]
 
-VISION_PARTS = ("visual", "vision_model", "visual_projection")  # what in a model has no part in text embeddings
+VISION_PARTS = (  # what in a model has no part in text embeddings
+    "visual",
+    "vision_model",
+    "visual_projection",
+    "vision_proj",
+    "image_model",
+    "image_projection",
+)
 _SETTING = (bool, int, float, str)
 _NO_SETTING = ("training", "name_or_path")
 

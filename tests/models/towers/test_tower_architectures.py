@@ -14,9 +14,13 @@ import pytest
 import torch
 
 import headscan as hs
-from architectures import OPEN_CLIP, TRANSFORMERS, draw, shrunk, transformers_model
+from architectures import BERT_TEXTS, OPEN_CLIP, TRANSFORMERS, draw, shrunk, transformers_model
 
-_PARTS = (("attn", "self_attn"), ("ln_1", "norm1", "layer_norm1"), ("ln_2", "norm2", "layer_norm2"))
+_PARTS = (
+    ("attn", "self_attn", "attention"),
+    ("ln_1", "norm1", "layer_norm1", "layernorm_before", "self_attn_layer_norm"),
+    ("ln_2", "norm2", "layer_norm2", "layernorm_after", "final_layer_norm"),
+)
 
 
 class _Layer(NamedTuple):
@@ -40,6 +44,10 @@ def run(module, kind):
             ids[:, -2] = 63  # the end token: the largest
             ids[:, -1] = 0
             return module.encode_text(ids) if hasattr(module, "encode_text") else module.get_text_features(ids)
+        if type(module).__name__ == "XCLIPModel":
+            return module.vision_model(torch.randn(4, 3, 32, 32, generator=generator))
+        if type(module).__name__ == "BlipForImageTextRetrieval":
+            return module.vision_model(torch.randn(2, 3, 32, 32, generator=generator))
         if type(module).__name__ == "Siglip2Model":
             patches = torch.randn(2, 16, 3 * 8 * 8, generator=generator)
             sizes = torch.full((2, 2), 4)
@@ -54,9 +62,20 @@ def run(module, kind):
 def layers_of(module, kind):
     """Return the layers: their attention and their two layer norms, as the module has them."""
     for path in (
-        ("visual.transformer.resblocks", "visual.trunk.blocks", "vision_model.encoder.layers")
+        (
+            "visual.transformer.resblocks",
+            "visual.trunk.blocks",
+            "vision_model.encoder.layers",
+            "image_model.encoder.layer",
+        )
         if kind == "image"
-        else ("text.transformer.resblocks", "transformer.resblocks", "text_model.encoder.layers")
+        else (
+            "text.transformer.resblocks",
+            "transformer.resblocks",
+            "text_model.encoder.layers",
+            "text_model.encoder.layer",
+            "text.transformer.layers",
+        )
     ):
         try:
             found = module.get_submodule(path)
@@ -94,6 +113,13 @@ def watch(module, kind):
     ]
 
 
+def mlp_part(layer, names):
+    """Return a linear layer of a layer's MLP by the one of the names that it goes by."""
+    mlp = getattr(layer, "mlp", layer)
+    part = next(getattr(mlp, name) for name in names if hasattr(mlp, name))
+    return getattr(part, "dense", part)
+
+
 def last(output):
     return output[0] if isinstance(output, tuple) else output
 
@@ -107,6 +133,9 @@ def watch_weights(attention, keep):
 
         show = attention.register_forward_hook(lambda part, inputs, output: keep.update(weights=output[1]))
         return [attention.register_forward_pre_hook(ask, with_kwargs=True), show]
+    if type(attention).__name__ == "FlavaAttention":
+        drop = attention.attention.dropout
+        return [drop.register_forward_hook(lambda part, inputs, output: keep.update(weights=output))]
     if hasattr(attention, "attn_drop"):
         attention.fused_attn = attention.use_fsdpa = False
         return [attention.attn_drop.register_forward_hook(lambda part, inputs, output: keep.update(weights=output))]
@@ -118,8 +147,23 @@ def normalised(x, eps):
     return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
 
 
-@pytest.fixture(params=[(name, kind) for name in (*OPEN_CLIP, *TRANSFORMERS) for kind in ("image", "text")],
-                scope="module", ids="-".join)  # fmt: skip
+CASES = [
+    *((name, kind) for name in (*OPEN_CLIP, *TRANSFORMERS) for kind in ("image", "text") if name not in BERT_TEXTS),
+    *((name, "image") for name in BERT_TEXTS),
+    ("nllb-clip-base", "text"),
+]
+
+
+def added(seen):
+    """Return what the attention added to the tokens that go on: X-CLIP's message token ends with it."""
+    return seen["mid"] - written(seen["x"], seen)
+
+
+def written(rows, seen):
+    return rows[:, : seen["mid"].shape[1]]
+
+
+@pytest.fixture(params=CASES, scope="module", ids="-".join)
 def case(request):
     name, kind = request.param
     module = build(name)
@@ -139,7 +183,7 @@ def test_heads_and_bias_add_up_to_the_attention(case):
             @ (normed @ factors.left[0, head] @ factors.right[0, head] + factors.bias[0, head])
             for head in range(tower.heads)
         ]
-        np.testing.assert_allclose(sum(heads) + weights.output_bias, seen["mid"] - seen["x"], atol=1e-5)
+        np.testing.assert_allclose(written(sum(heads), seen) + weights.output_bias, added(seen), atol=1e-5)
 
 
 def test_each_head_alone_writes_what_its_folded_factors_say(case):
@@ -159,8 +203,9 @@ def test_each_head_alone_writes_what_its_folded_factors_say(case):
             expected = seen["weights"][:, head] @ (
                 xhat @ factors.left[0, head] @ factors.right[0, head] + factors.bias[0, head]
             )
-            written = seen["mid"] - seen["x"]
-            np.testing.assert_allclose(expected, written - written.mean(axis=-1, keepdims=True), atol=1e-5)
+            whole_output = added(seen)
+            centred = whole_output - whole_output.mean(axis=-1, keepdims=True)
+            np.testing.assert_allclose(written(expected, seen), centred, atol=1e-5)
     finally:
         tower.write_attention_output(layer, whole.output, whole.output_bias)
     np.testing.assert_allclose(watch(model.module, kind)[layer]["mid"], before[layer]["mid"], atol=1e-6)
@@ -177,6 +222,9 @@ def test_queries_and_keys_give_the_scores_of_the_attention(case):
         return
     left, right = hs.qk_factors(model, tower=kind)
     for layer, seen in enumerate(layers):
+        attention = layers_of(model.module, kind)[layer].attention
+        relative = getattr(attention, "rel_pos", None)  # what relative positions add to the scores
+        positions = None if relative is None else relative.get_bias()[0].detach().numpy()
         xhat = normalised(seen["x"], tower.blocks[layer].norm.eps)
         read = tower.read_query_key(layer)
         shifts = [
@@ -187,6 +235,7 @@ def test_queries_and_keys_give_the_scores_of_the_attention(case):
             query_shift, key_shift = (shift[rows] for shift in shifts)
             queries, keys = xhat @ left[layer, head] + query_shift, xhat @ right[layer, head].T + key_shift
             scores = queries @ keys.transpose(0, 2, 1) / np.sqrt(tower.rank)
+            scores = scores if positions is None else scores + positions[head]
             # Up to a number a row, which the softmax removes; compared where no mask hides the score.
             weights = seen["weights"][:, head].astype(np.float64)
             shown = weights > 1e-6
@@ -199,9 +248,9 @@ def test_hidden_units_write_the_rows_of_the_output_matrix(case):
     tower = model.get_tower(kind)
     units = []
     for *_, layer in layers_of(model.module, kind):
-        mlp = layer.mlp
-        out = mlp.c_proj if hasattr(mlp, "c_proj") else mlp.fc2
-        norm = getattr(mlp, "ln", None) or getattr(mlp, "norm", None)
+        mlp = getattr(layer, "mlp", layer)
+        out = mlp_part(layer, ("c_proj", "fc2", "w2", "output"))
+        norm = None if hasattr(mlp, "w2") else getattr(mlp, "ln", None) or getattr(mlp, "norm", None)
         watched = out if norm is None or isinstance(norm, torch.nn.Identity) else norm
         units.append((watched, isinstance(watched, torch.nn.LayerNorm)))
     caught = []
@@ -222,8 +271,12 @@ def test_hidden_units_write_the_rows_of_the_output_matrix(case):
 def test_mlps_read_the_stream_by_their_input_matrix(case):
     model, kind, layers = case
     tower, into, got = model.get_tower(kind), [], []
+    if tower.blocks[0].mlp_input is None:
+        with pytest.raises(hs.HeadscanError, match="layer 0 of the image tower has no MLP of a known kind"):
+            tower.read_mlp_input(0)
+        return
     for *_, layer in layers_of(model.module, kind):
-        first = layer.mlp.c_fc if hasattr(layer.mlp, "c_fc") else layer.mlp.fc1
+        first = mlp_part(layer, ("c_fc", "fc1", "intermediate"))
         into.append(first.register_forward_hook(lambda part, inputs, output: got.append(output)))
     run(model.module, kind)
     for handle in into:
@@ -245,23 +298,28 @@ def test_the_way_into_joint_space_is_the_modules_own(case):
 
 def finish(module, kind, stream):
     """Take streams (n, 1, width) of a lone token from the last layer to the joint space by the module's own parts."""
+    if type(module).__name__ == "FlavaModel":
+        return getattr(module, f"{kind}_projection")(getattr(module, f"{kind}_model").layernorm(stream[:, 0]))
     if kind == "image" and hasattr(module, "vision_model"):
         tower = module.vision_model
         normed = tower.post_layernorm(stream)
-        return module.visual_projection(normed[:, 0]) if hasattr(module, "visual_projection") else tower.head(normed)
+        projection = getattr(module, "visual_projection", getattr(module, "vision_proj", None))
+        return tower.head(normed) if projection is None else projection(normed[:, 0])
     if kind == "image" and hasattr(module.visual, "trunk"):
         trunk = module.visual.trunk
-        normed = trunk.norm(stream)
-        pooled = normed[:, 0] if trunk.attn_pool is None else trunk.attn_pool(normed)
+        normed, pool = trunk.norm(stream), getattr(trunk, "attn_pool", None)
+        pooled = normed[:, 0] if pool is None else pool(normed)
         return module.visual.head(trunk.head(trunk.fc_norm(pooled)))
     if kind == "image":
-        return module.visual.ln_post(stream[:, 0]) @ module.visual.proj
+        visual = module.visual
+        pooled = visual.ln_post(stream[:, 0]) if visual.attn_pool is None else visual._pool(stream)[0]
+        return pooled @ visual.proj
     if hasattr(module, "text_model"):
         normed = module.text_model.final_layer_norm(stream[:, 0])
-        return getattr(module, "text_projection", None)(normed) if hasattr(module, "text_projection") else (
-            module.text_model.head(normed)
-        )  # fmt: skip
+        return getattr(module, "text_projection", getattr(module.text_model, "head", None))(normed)
     text = getattr(module, "text", module)
+    if hasattr(text, "proj"):
+        return text.proj(text.transformer.layer_norm(stream[:, 0]))
     normed = text.ln_final(stream[:, 0])
     projection = text.text_projection
     return projection(normed) if isinstance(projection, torch.nn.Module) else normed @ projection
@@ -285,5 +343,5 @@ def test_gated_mlps_and_split_projections_are_read():
         test_hidden_units_write_the_rows_of_the_output_matrix(case)
         test_the_way_into_joint_space_is_the_modules_own(case)
         if choice.get("scale_mlp"):
-            with pytest.raises(hs.HeadscanError, match="layer 0 of the image tower has an MLP of unknown kind"):
+            with pytest.raises(hs.HeadscanError, match="layer 0 of the image tower has no MLP of a known kind"):
                 case[0].tower.read_mlp_input(0)

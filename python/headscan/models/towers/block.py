@@ -1,4 +1,4 @@
-"""Where a layer keeps its parameters: what an adapter tells of each."""
+"""Where a layer keeps its parameters: what a reader says of each."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ class Linear:
 class Block:
     """Where one layer keeps its parameters; a refusal says why a part cannot be read as linear factors."""
 
-    norm: Any  # the layer norm before the attention
+    norm: Any  # the layer norm before the attention, None where it reads the stream as it is
     heads: int
     query: Linear
     key: Linear
     value: Linear
     output: Linear
-    head_scale: torch.Tensor | None  # one number a head, multiplies its mixed values
-    layer_scale: torch.Tensor | None  # (width,), multiplies the attention's output
-    qk_refusal: str | None
-    mlp_input_norm: Any  # the layer norm before the MLP
-    mlp_input: Linear | None  # all that leads into its hidden units, gates too
-    mlp_output: Linear | None
-    mlp_norm: Any  # a layer norm between the hidden units and the output matrix, or None
-    mlp_scale: torch.Tensor | None  # (width,)
+    qk_refusal: str | None = None
+    head_scale: torch.Tensor | None = None  # one number a head, multiplies its mixed values
+    value_norm: Any = None  # a layer norm over all heads' mixed values, before the output matrix
+    output_norm: Any = None  # a layer norm over the attention's output
+    layer_scale: torch.Tensor | None = None  # (width,), multiplies the attention's output
+    mlp_input_norm: Any = None  # the layer norm before the MLP, None where it reads the stream as it is
+    mlp_input: Linear | None = None  # all that leads into its hidden units, gates too
+    mlp_output: Linear | None = None
+    mlp_norm: Any = None  # a layer norm between the hidden units and the output matrix
+    mlp_output_norm: Any = None  # a layer norm over the MLP's output
+    mlp_scale: torch.Tensor | None = None  # (width,)

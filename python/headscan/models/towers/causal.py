@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headscan.models.towers.embedding import embed_ids
 from headscan.models.towers.transformers import is_transformers
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CausalBlock", "CausalTower", "embed_ids", "read_causal_tower"]
+__all__ = ["CausalBlock", "CausalTower", "read_causal_tower"]
 
 _TRANSFORMERS = ("CLIPModel", "MetaClip2Model")
 _TRANSFORMERS_LAYERS = ("CLIPEncoderLayer", "MetaClip2EncoderLayer")
@@ -219,10 +220,3 @@ def _is_plain(part: Any, kind: type | str) -> bool:
 def _all_or_none(blocks: list[CausalBlock | None]) -> tuple[CausalBlock, ...]:
     known = tuple(block for block in blocks if block is not None)
     return known if len(known) == len(blocks) else ()
-
-
-def embed_ids(module: Any, ids: torch.Tensor) -> Any:
-    """Return the text embeddings (n, joint_dim) of padded ids (n, context), for any model that headscan loads."""
-    if not is_transformers(module):
-        return module.encode_text(ids)
-    return module.get_text_features(input_ids=ids).pooler_output

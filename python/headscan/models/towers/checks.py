@@ -1,14 +1,15 @@
-"""What the adapters share: checks of a layer's parts, each refusing by name what is not linear or not known."""
+"""What the readers share: checks of a layer's parts, each refusing by name what is not linear or not known."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headscan.errors import HeadscanError
-from headscan.models.towers.block import Linear
-from headscan.models.towers.tower import FinalWeights
+from headscan.models.towers.block import Block, Linear
+from headscan.models.towers.layer_weights import FinalWeights
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 
     from headscan.models.towers.weights import Weights
 
-__all__ = ["final_weights", "is_identity", "layer_norm", "layer_scale", "linear", "pooled", "type_name"]
+__all__ = [
+    "final_weights",
+    "is_identity",
+    "layer_norm",
+    "layer_norm_or_none",
+    "layer_scale",
+    "linear",
+    "norm_note",
+    "pooled",
+    "pooled_with_mlp",
+    "thirds",
+    "type_name",
+]
 
 
 def type_name(thing: object) -> str:
@@ -49,6 +62,11 @@ def linear(part: Any, where: str, *, rows: slice | None = None) -> Linear:
     return Linear(part.weight, part.bias, rows, rows)
 
 
+def thirds(size: int) -> tuple[slice, slice, slice]:
+    """Return the rows of queries, keys and values in one matrix (3 * size, width)."""
+    return slice(0, size), slice(size, 2 * size), slice(2 * size, 3 * size)
+
+
 def layer_norm(part: Any, where: str) -> Any:
     """Return a layer norm.
 
@@ -62,6 +80,11 @@ def layer_norm(part: Any, where: str) -> Any:
     if not isinstance(part, nn.LayerNorm):
         raise HeadscanError(f"{where} normalises with {type_name(part)}: only LayerNorm can be folded")
     return part
+
+
+def layer_norm_or_none(part: Any, where: str) -> Any:
+    """Return a layer norm, or None where there is none."""
+    return None if is_identity(part) else layer_norm(part, where)
 
 
 def layer_scale(part: Any, where: str) -> Any:
@@ -82,6 +105,14 @@ def layer_scale(part: Any, where: str) -> Any:
     return part.gamma
 
 
+def norm_note(blocks: Sequence[Block]) -> str:
+    """Return what to say of layers with a layer norm inside their attention or after it; nothing of others."""
+    if all(block.value_norm is None and block.output_norm is None for block in blocks):
+        return ""
+    where = "inside" if blocks[0].output_norm is None else "after"
+    return f"a layer norm {where} the attention: what heads write holds up to a positive scale of each token"
+
+
 def final_weights(
     weights: Weights, norm: Any, *, width: int, projection: Linear | torch.Tensor | None
 ) -> FinalWeights:
@@ -96,24 +127,57 @@ def final_weights(
 
 
 def pooled(
-    weights: Weights, norm: Any, *, value: Linear, output: Any, pool_norm: Any, pool_mlp: Any, head: Any
+    weights: Weights,
+    norm: Any,
+    *,
+    value: Linear,
+    output: Any,
+    after: Callable[[torch.Tensor], torch.Tensor],
+    projection: tuple[NDArray[np.float64], NDArray[np.float64] | float],
 ) -> FinalWeights:
-    """Return the last layer norm and an attention pool, ``head(y + mlp(norm(y)))`` with y its attention's output."""
+    """Return the last layer norm and an attention pool: what follows its output, and the linear part of that.
+
+    Parameters
+    ----------
+    norm : torch.nn.LayerNorm
+        The one before the pool.
+    value : Linear
+        The pool's values.
+    output : torch.nn.Linear
+        Its output projection.
+    after : callable
+        From float64 rows (n, width) that the pool's attention gives to the embeddings (n, joint_dim).
+    projection : pair of ndarray, shape (width, joint_dim), and ndarray, shape (joint_dim,), or 0.0
+        The linear part of `after`: matrix and bias.
+    """
     import torch
 
     value_matrix, value_bias = value.read(weights)
     output_matrix, output_bias = linear(output, "the attention pool").read(weights)
     path, bias = value_matrix @ output_matrix, value_bias @ output_matrix + output_bias
-    own_norm, own_mlp = weights.double(pool_norm), weights.double(pool_mlp)
-    projection, offset = (
-        (np.eye(len(output_matrix)), 0.0) if is_identity(head) else linear(head, "head").read(weights)
-    )
+    matrix, offset = projection
 
     def pool(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         with torch.no_grad():
-            attended = torch.from_numpy(rows @ path + bias)
-            joint: NDArray[np.float64] = (attended + own_mlp(own_norm(attended))).numpy() @ projection + offset
+            joint: NDArray[np.float64] = after(torch.from_numpy(rows @ path + bias)).numpy()
         return joint
 
     plain = final_weights(weights, norm, width=len(path), projection=None)
-    return FinalWeights(plain.gain, plain.shift, plain.eps, path @ projection, bias @ projection + offset, pool=pool)
+    return FinalWeights(plain.gain, plain.shift, plain.eps, path @ matrix, bias @ matrix + offset, pool=pool)
+
+
+def pooled_with_mlp(
+    weights: Weights, norm: Any, *, value: Linear, output: Any, pool_norm: Any, pool_mlp: Any, head: Any
+) -> FinalWeights:
+    """Return the last layer norm and an attention pool, ``head(y + mlp(norm(y)))`` with y its attention's output."""
+    import torch
+
+    own_norm, own_mlp = weights.double(pool_norm), weights.double(pool_mlp)
+    width = output.weight.shape[0]
+    matrix, offset = (np.eye(width), np.zeros(width)) if is_identity(head) else linear(head, "head").read(weights)
+
+    def after(attended: torch.Tensor) -> torch.Tensor:
+        whole: torch.Tensor = attended + own_mlp(own_norm(attended))
+        return whole @ torch.from_numpy(np.ascontiguousarray(matrix)) + torch.from_numpy(offset)
+
+    return pooled(weights, norm, value=value, output=output, after=after, projection=(matrix, offset))

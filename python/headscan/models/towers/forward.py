@@ -108,13 +108,19 @@ def check_traceable(tower: Tower, *, pools: tuple[str, ...] = ("tok",)) -> None:
             f"the vision tower is a {type_name(visual)}: what its heads read of a picture is traced in open_clip's "
             "own VisionTransformer only"
         )
-    if visual.pool_type not in pools:
+    pooling = visual.pool_type if visual.attn_pool is None else "attention"
+    if pooling not in pools:
         wanted = " or ".join({"tok": "class token", "avg": "averaged tokens"}[pool] for pool in pools)
-        raise HeadscanError(f"the vision tower has no {wanted} to read, but the pooling {visual.pool_type!r}")
+        raise HeadscanError(f"the vision tower has no {wanted} to read, but the pooling {pooling!r}")
     for number, block in enumerate(tower.blocks):
         if block.qk_refusal is not None:
             raise HeadscanError(
                 f"layer {number} of the vision tower {block.qk_refusal}: only plain attention is traced"
+            )
+        if block.value_norm is not None or block.output_norm is not None:
+            raise HeadscanError(
+                f"layer {number} of the vision tower has a layer norm inside its attention or after it: only plain "
+                "attention is traced"
             )
 
 

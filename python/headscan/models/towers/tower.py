@@ -1,8 +1,7 @@
 """What a tower is to the rest of headscan: sizes, the weights of each layer, the map into the joint space.
 
-An adapter says where an architecture keeps its parameters, as a `Block` for each layer; what is read and written
-there, and how scales are folded, is the same for all of them. All arrays are float64, in the row-vector convention
-(``x @ W``).
+A reader says where an architecture keeps its parameters, as a `Block` for each layer; what is read and written there,
+and how scales and norms are folded, is the same for all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.errors import HeadscanError
+from headscan.models.towers.layer_weights import (
+    AttentionWeights,
+    FinalWeights,
+    MLPInputWeights,
+    MLPWeights,
+    QueryKeyWeights,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -22,95 +28,7 @@ if TYPE_CHECKING:
     from headscan.models.towers.block import Block, Linear
     from headscan.models.towers.weights import Weights
 
-__all__ = [
-    "AttentionWeights",
-    "FinalWeights",
-    "MLPInputWeights",
-    "MLPWeights",
-    "QueryKeyWeights",
-    "Tower",
-    "make_tower",
-]
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionWeights:
-    """One layer's path from the residual stream through values to the attention's output.
-
-    With ``xhat`` the layer norm's output before gain and shift, head h (columns or rows ``h * rank`` to
-    ``(h + 1) * rank``) and attention weights ``A`` whose rows sum to one, the layer adds to the stream
-    ``sum_h A_h @ ((xhat * gain + shift) @ value[:, h] + value_bias[h]) @ output[h] + output_bias``.
-    A layer scale or head scale is already multiplied into `output` and `output_bias`.
-    """
-
-    gain: NDArray[np.float64]  # (width,)
-    shift: NDArray[np.float64]  # (width,)
-    value: NDArray[np.float64]  # (width, heads * rank)
-    value_bias: NDArray[np.float64]  # (heads * rank,)
-    output: NDArray[np.float64]  # (heads * rank, width)
-    output_bias: NDArray[np.float64]  # (width,)
-
-
-@dataclass(frozen=True, eq=False)
-class QueryKeyWeights:
-    """One layer's queries and keys: head h scores ``q_h @ k_h.T`` with ``q = (xhat * gain + shift) @ query + bias``.
-
-    The scores are divided by the square root of the rank before the softmax; that is not folded in.
-    """
-
-    gain: NDArray[np.float64]  # (width,)
-    shift: NDArray[np.float64]  # (width,)
-    query: NDArray[np.float64]  # (width, heads * rank)
-    query_bias: NDArray[np.float64]  # (heads * rank,)
-    key: NDArray[np.float64]  # (width, heads * rank)
-    key_bias: NDArray[np.float64]  # (heads * rank,)
-
-
-@dataclass(frozen=True, eq=False)
-class MLPInputWeights:
-    """One layer's way into the MLP: ``(xhat * gain + shift) @ input + input_bias`` before anything not linear."""
-
-    gain: NDArray[np.float64]  # (width,)
-    shift: NDArray[np.float64]  # (width,)
-    input: NDArray[np.float64]  # (width, hidden), or twice hidden where the units have gates
-    input_bias: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class MLPWeights:
-    """One layer's way out of the MLP: hidden units ``a`` add ``a @ output + output_bias`` to the stream.
-
-    A layer scale is already multiplied in, and so is the gain of a layer norm between the units and the output
-    matrix; the units are then counted as that norm's normalised values, and its shift is in `output_bias`.
-    """
-
-    output: NDArray[np.float64]  # (hidden, width)
-    output_bias: NDArray[np.float64]  # (width,)
-
-
-@dataclass(frozen=True, eq=False)
-class FinalWeights:
-    """The last layer norm and the way into the joint space.
-
-    ``(xhat * gain + shift) @ projection + bias``. Where the tower ends in an attention pool, that is the value-output
-    path of the pool (its heads together) with whatever linear map follows, and `pool` takes the normalised rows all
-    the way: to the embedding of an image of which every token is that row. All attention weights over equal tokens
-    come to one, so the pool is then the value-output path, exactly, followed by its residual MLP.
-    """
-
-    gain: NDArray[np.float64]  # (width,)
-    shift: NDArray[np.float64]  # (width,)
-    eps: float
-    projection: NDArray[np.float64]  # (width, joint_dim)
-    bias: NDArray[np.float64]  # (joint_dim,)
-    pool: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
-
-    def apply(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what the tower makes of rows (n, width) after its last layer: (n, joint_dim), not normalised."""
-        centred = vectors - vectors.mean(axis=1, keepdims=True)
-        variance = np.mean(centred**2, axis=1, keepdims=True)
-        normed = centred / np.sqrt(variance + self.eps) * self.gain + self.shift
-        return normed @ self.projection + self.bias if self.pool is None else self.pool(normed)
+__all__ = ["Tower", "make_tower"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,24 +42,35 @@ class Tower:
     kind : str
         ``"image"`` or ``"text"``.
     heads, width, rank, joint_dim : int
-        Attention heads a layer, width of the residual stream, dimension of a head, dimension of the joint space.
+        Attention heads a layer, width of what they write, the residual stream, dimension of a head, dimension of the
+        joint space.
+    read_width : int
+        Width of what they read: the stream too, but for a ResNet's attention pool, which reads features of
+        convolutions.
     blocks : tuple of Block
         The layers.
     weights : Weights
         Where their tensors are.
     read_final : callable
         Returns the `FinalWeights`.
+    writes_centred : bool
+        Whether a layer norm takes the all-ones direction out of what is written, before it reaches the joint space.
+    note : str
+        In what its directions differ from those of other towers; empty where in nothing.
     """
 
     family: str
     kind: str
     heads: int
     width: int
+    read_width: int
     rank: int
     joint_dim: int
     blocks: tuple[Block, ...]
     weights: Weights
     read_final: Callable[[], FinalWeights]
+    writes_centred: bool = True
+    note: str = ""
 
     @property
     def layers(self) -> int:
@@ -157,12 +86,50 @@ class Tower:
     def read_attention(self, layer: int) -> AttentionWeights:
         """Return a layer's value-output path."""
         block = self.blocks[layer]
-        gain, shift = self._norm(block.norm)
+        gain, shift = self._norm(block.norm, self.read_width)
         value, value_bias = block.value.read(self.weights)
-        output, output_bias = block.output.read(self.weights)
-        by_row, by_column = self._output_scales(block)
-        output = output * by_row[:, None] * by_column
-        return AttentionWeights(gain, shift, value, value_bias, output, output_bias * by_column)
+        output, bias = block.output.read(self.weights)
+        if block.value_norm is not None:
+            bias = bias + self._norm(block.value_norm, len(output))[1] @ output
+        scaled_bias = np.zeros(self.width)
+        if block.output_norm is not None:
+            scaled_bias, bias = self._fold_output_columns(layer, bias), self._norm(block.output_norm, self.width)[1]
+        _, by_column = self._output_scales(block)
+        output = self._fold_output_columns(layer, self._fold_output_rows(layer, output))
+        return AttentionWeights(gain, shift, value, value_bias, output, bias * by_column, scaled_bias)
+
+    def _fold_output_rows(self, layer: int, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return rows (heads * rank, ...) of an output matrix with what comes between values and output folded in."""
+        block = self.blocks[layer]
+        if block.value_norm is not None:
+            matrix = self._norm(block.value_norm, len(matrix))[0][:, None] * matrix
+            matrix = matrix - matrix.mean(axis=0)
+        return matrix * self._output_scales(block)[0][:, None]
+
+    def _fold_output_columns(self, layer: int, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return columns (..., width) of an output matrix with what comes after the output folded in."""
+        block = self.blocks[layer]
+        if block.output_norm is not None:
+            matrix = (matrix - matrix.mean(axis=-1, keepdims=True)) * self._norm(block.output_norm, self.width)[0]
+        return matrix * self._output_scales(block)[1]
+
+    def fold_read(self, layer: int, matrix: NDArray[np.float64], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what reads a layer's normalised stream: the norm's gain folded in, the all-ones direction taken out.
+
+        Without layer norms in front of attention and MLP the stream has that direction, and it stays.
+        """
+        if self.blocks[layer].norm is None:
+            return matrix
+        folded = matrix * gain[:, None]
+        centred: NDArray[np.float64] = folded - folded.mean(axis=0, keepdims=True)
+        return centred
+
+    def fold_write(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what writes, (..., width), without the all-ones direction where a later layer norm removes it."""
+        if not self.writes_centred:
+            return matrix
+        centred: NDArray[np.float64] = matrix - matrix.mean(axis=-1, keepdims=True)
+        return centred
 
     def read_query_key(self, layer: int) -> QueryKeyWeights:
         """Return a layer's queries and keys.
@@ -178,7 +145,7 @@ class Tower:
                 f"layer {layer} of the {self.kind} tower {block.qk_refusal}: part 'qk' cannot be read"
             )
         query, key = block.query.read(self.weights), block.key.read(self.weights)
-        return QueryKeyWeights(*self._norm(block.norm), *query, *key)
+        return QueryKeyWeights(*self._norm(block.norm, self.read_width), *query, *key)
 
     def read_mlp(self, layer: int) -> MLPWeights:
         """Return a layer's MLP output matrix.
@@ -190,14 +157,19 @@ class Tower:
         """
         block = self.blocks[layer]
         if block.mlp_output is None:
-            raise HeadscanError(f"layer {layer} of the {self.kind} tower has an MLP of unknown kind: part 'mlp'")
+            raise HeadscanError(f"layer {layer} of the {self.kind} tower has no MLP of a known kind: part 'mlp'")
         output, bias = block.mlp_output.read(self.weights)
+        scaled_bias = np.zeros(self.width)
         if block.mlp_norm is not None:
-            gain = self.weights.array_or(block.mlp_norm.weight, 1.0, len(output))
-            bias = bias + self.weights.array_or(block.mlp_norm.bias, 0.0, len(output)) @ output
+            gain, shift = self._norm(block.mlp_norm, len(output))
+            bias = bias + shift @ output
             output = output * gain[:, None]
+        if block.mlp_output_norm is not None:
+            gain, shift = self._norm(block.mlp_output_norm, self.width)
+            output = (output - output.mean(axis=1, keepdims=True)) * gain
+            scaled_bias, bias = (bias - bias.mean()) * gain, shift
         scale = self.weights.array_or(block.mlp_scale, 1.0, self.width)
-        return MLPWeights(output * scale, bias * scale)
+        return MLPWeights(output * scale, bias * scale, scaled_bias * scale)
 
     def read_mlp_input(self, layer: int) -> MLPInputWeights:
         """Return what a layer's MLP reads.
@@ -209,8 +181,8 @@ class Tower:
         """
         block = self.blocks[layer]
         if block.mlp_input is None:
-            raise HeadscanError(f"layer {layer} of the {self.kind} tower has an MLP of unknown kind: part 'mlp'")
-        return MLPInputWeights(*self._norm(block.mlp_input_norm), *block.mlp_input.read(self.weights))
+            raise HeadscanError(f"layer {layer} of the {self.kind} tower has no MLP of a known kind: part 'mlp'")
+        return MLPInputWeights(*self._norm(block.mlp_input_norm, self.width), *block.mlp_input.read(self.weights))
 
     def write_attention_output(
         self, layer: int, output: NDArray[np.float64], output_bias: NDArray[np.float64]
@@ -230,10 +202,17 @@ class Tower:
         ------
         HeadscanError
             Where the module cannot hold them, and nothing is changed: another shape, no bias to write to, a scale of
-            zero, a value beyond its dtype.
+            zero, a value beyond its dtype; or where a layer norm mixes the heads' outputs.
         """
         _ = self.weights.module
-        projection = self.blocks[layer].output
+        block = self.blocks[layer]
+        if block.value_norm is not None or block.output_norm is not None:
+            where = "between values and output" if block.output_norm is None else "after the attention"
+            raise HeadscanError(
+                f"layer {layer} of the {self.kind} tower has a layer norm {where}: a change of one head changes the "
+                "scale of all, so these heads can be read but not edited"
+            )
+        projection = block.output
         by_row, by_column = self._output_scales(self.blocks[layer])
         expected = (len(by_row), len(by_column))
         if output.shape != expected or output_bias.shape != by_column.shape:
@@ -271,9 +250,9 @@ class Tower:
         into: Linear = getattr(block, "mlp_input" if side == "input" else side)
         _write(into, matrix, bias, what="input projection")
 
-    def _norm(self, norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        read = self.weights.array_or
-        return read(norm.weight, 1.0, self.width), read(norm.bias, 0.0, self.width)
+    def _norm(self, norm: Any, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+        return self.weights.array_or(weight, 1.0, size), self.weights.array_or(bias, 0.0, size)
 
     def _output_scales(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what multiplies the rows (heads * rank,) and the columns (width,) of the output projection."""
@@ -289,6 +268,8 @@ def make_tower(
     joint_dim: int,
     weights: Weights,
     read_final: Callable[[], FinalWeights],
+    writes_centred: bool = True,
+    note: str = "",
 ) -> Tower:
     """Return the `Tower` of some layers, its sizes taken from them.
 
@@ -299,11 +280,21 @@ def make_tower(
     """
     if not blocks:
         raise HeadscanError(f"the {kind} tower has no transformer layers")
-    sizes = {(block.heads, *block.output.weight.shape) for block in blocks}  # the weight is (width, heads * rank)
+    sizes = {(block.heads, *block.output.weight.shape, block.value.weight.shape[1]) for block in blocks}
     if len(sizes) != 1:
         raise HeadscanError(f"the layers of the {kind} tower differ in their heads or widths: {sorted(sizes)}")
-    heads, width, inner = sizes.pop()
-    return Tower(family, kind, heads, width, inner // heads, joint_dim, tuple(blocks), weights, read_final)
+    heads, width, inner, read_width = sizes.pop()  # the output's weight is (width, heads * rank)
+    sized = {"heads": heads, "width": width, "read_width": read_width, "rank": inner // heads, "joint_dim": joint_dim}
+    return Tower(
+        family=family,
+        kind=kind,
+        **sized,
+        blocks=tuple(blocks),
+        weights=weights,
+        read_final=read_final,
+        writes_centred=writes_centred,
+        note=note,
+    )
 
 
 def _write(into: Linear, matrix: NDArray[np.float64], bias: NDArray[np.float64], *, what: str) -> None:
