@@ -13,7 +13,7 @@ import pytest
 import headscan as hs
 from headscan.edit import Direction
 from headscan.edit.judgements import JudgedItem
-from headscan.judge import PROMPTS, REMOVE_ABOVE_3, EndpointJudge, Judgement
+from headscan.judge import MULTIPLIERS, PROMPTS, EndpointJudge, Judgement
 
 pytest.importorskip("httpx", reason="httpx is not installed")
 
@@ -258,7 +258,7 @@ def test_prompts_quote_concepts_as_data(service, tmp_path):
 
 def test_the_map_from_scores_removes_what_is_mostly_it(service, scan):
     service.answer = lambda number, prompt: (200, "4" if "snow" in prompt else "2")
-    edit = hs.Edit.from_judgements(scan, make_judge(service, prompt="unsafe"), REMOVE_ABOVE_3)
+    edit = hs.Edit.from_judgements(scan, make_judge(service, prompt="unsafe"), MULTIPLIERS["unsafe"])
     assert set(edit.multipliers.values()) == {0.0}
 
 

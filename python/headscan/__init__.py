@@ -35,11 +35,13 @@ from headscan.core.randomized_svd import RandomizedSVD, randomized_svd
 from headscan.core.svd import svd_factored
 from headscan.dictionaries.load import Dictionary, encode_dictionary, load_dictionary
 from headscan.dictionaries.merge import merge_dictionaries
+from headscan.dictionaries.published import load_published_dictionary
 from headscan.edit import Cut, Direction, Edit, EditedModel, load_cut, load_edit
 from headscan.errors import HeadscanError
 from headscan.explanations.coherence import code_coherence, concept_coherence, encode_sentences
 from headscan.explanations.directions import Explanations, explain_directions
 from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
+from headscan.explanations.published import load_published_scan
 from headscan.explanations.scan import Scan, load_scan, scan
 from headscan.explanations.significance import NullFidelity, null_fidelity, p_values, q_values
 from headscan.heads.contributions import Contributions, contributions
@@ -98,6 +100,8 @@ __all__ = [
     "load_edit",
     "load_model",
     "load_packed",
+    "load_published_dictionary",
+    "load_published_scan",
     "load_scan",
     "merge_dictionaries",
     "null_fidelity",

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.model import Model
 
-__all__ = ["PROMPTS", "REMOVE_ABOVE_3", "EmbeddingJudge", "EndpointJudge", "Judgement"]
+__all__ = ["MULTIPLIERS", "PROMPTS", "EmbeddingJudge", "EndpointJudge", "Judgement"]
 
 _log = logging.getLogger(__name__)
 PROMPTS = ("about", "theme", "spurious", "unsafe")
-REMOVE_ABOVE_3: Mapping[int, float] = {5: 0.0, 4: 0.0, 3: 0.5}  # for Edit.from_judgements: what is mostly it goes
+MULTIPLIERS: Mapping[str, Mapping[int, float]] = {  # the published ones, for Edit.from_judgements
+    "spurious": {3: 0.0, 4: 0.0, 5: 0.0},
+    "unsafe": {3: -1.0, 4: 0.0, 5: 0.0},
+}
 _SCHEMA = {
     "type": "object",
     "properties": {"theme": {"type": "string"}, "score": {"type": "integer", "enum": [1, 2, 3, 4, 5]}},

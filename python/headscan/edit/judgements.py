@@ -15,6 +15,7 @@ from headscan.edit.direction import Direction, said
 from headscan.edit.edit import Edit, EditInfo
 from headscan.edit.matching import POLES, written_rows
 from headscan.errors import HeadscanError
+from headscan.explanations.published import layer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +56,9 @@ def from_judgements(
         Explanations of the write side.
     source : path or callable
         A CSV table, or JSON or JSON lines of objects, with layer, head, index, pole (may be left out: then it
-        holds for both) and score; or a callable from a list of `JudgedItem` to as many scores, such as
-        `headscan.judge.EndpointJudge`.
+        holds for both) and score; decisions of the published code, ``layer-20_right_....txt`` or a folder of them
+        (a line a direction, heads after one another); or a callable from a list of `JudgedItem` to as many scores,
+        such as `headscan.judge.EndpointJudge`.
     mapping : mapping or callable
         From the score to the multiplier: ``{5: 0.0, 4: 0.5}``, scores not in it (after rounding) leave the
         direction as it is; or a callable.
@@ -117,6 +119,8 @@ def _item(row: dict[Any, Any], *, k: int) -> JudgedItem:
 def _from_file(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction, str], float]:
     known = {(item.direction, item.pole) for item in asked}
     poles = sorted({item.pole for item in asked})
+    if path.suffix == ".txt" or path.is_dir():
+        return _decisions(path, asked)
     table = _read_table(path)
     missing = [name for name in ("layer", "head", "index", "score") if name not in table.columns]
     if missing:
@@ -141,6 +145,36 @@ def _from_file(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction,
                     f"{scores[direction, pole]:g} and {score:g}; keep one"
                 )
             scores[direction, pole] = score
+    return scores
+
+
+def _decisions(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction, str], float]:
+    """Read decisions of the published code: a file a layer, a score a line, heads after one another."""
+    heads = 1 + max((item.direction.head for item in asked), default=-1)
+    paths = sorted(path.glob("layer-*.txt")) if path.is_dir() else [path]
+    if not paths:
+        raise HeadscanError(f"{path} holds no decisions (layer-20_right_....txt)")
+    by_layer: dict[int, tuple[Path, list[str]]] = {}
+    for one in paths:
+        layer = layer_of(one)
+        if layer in by_layer:
+            raise HeadscanError(f"{one.name} and {by_layer[layer][0].name} are of the same layer: give one of them")
+        by_layer[layer] = one, read_text(one, "the decisions").split()
+    scores: dict[tuple[Direction, str], float] = {}
+    for item in asked:
+        layer, head, index = item.direction[1:]
+        if layer not in by_layer:
+            continue
+        one, lines = by_layer[layer]
+        rank, rest = divmod(len(lines), heads)
+        if rest or not rank:
+            raise HeadscanError(f"{one} holds {len(lines)} decisions, which {heads} heads cannot share equally")
+        line = lines[head * rank + index] if index < rank else "Error"
+        if line != "Error":  # what the published code writes where it got no answer
+            try:
+                scores[item.direction, item.pole] = float(int(line))
+            except ValueError as error:
+                raise HeadscanError(f"{one}: a decision is 1 to 5 or Error, not {line!r:.40}") from error
     return scores
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.joint import JointMap
 
-__all__ = ["CODES", "Explanations", "check_method", "explain_directions"]
+__all__ = ["CODES", "Explanations", "check_method", "explain_directions", "reconstruct"]
 
 CODES = tuple(method for method in METHODS if method != "nearest")  # the pursuits that give codes
 
@@ -108,7 +108,7 @@ def explain_directions(
         images, dictionary.packed, k=k, coherence=coherence, method=method, penalty=penalty, threads=threads,
         device=device,
     )  # fmt: skip
-    rebuilt = _reconstruct(codes.indices, codes.coefficients, dictionary.packed)
+    rebuilt = reconstruct(codes.indices, codes.coefficients, dictionary.packed)
     return Explanations(
         indices=codes.indices,
         coefficients=codes.coefficients,
@@ -124,7 +124,7 @@ def check_method(method: str) -> None:
         raise HeadscanError(f"method must be one of {', '.join(CODES)}, not {method!r}")
 
 
-def _reconstruct(
+def reconstruct(
     indices: NDArray[np.int64], coefficients: NDArray[np.float64], atoms: PackedAtoms
 ) -> NDArray[np.float64]:
     """Return the codes' reconstructions (n, joint_dim), gathering one atom per code at a time."""

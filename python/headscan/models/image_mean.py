@@ -24,6 +24,7 @@ from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.models.model import Model
 from headscan.models.pictures import embed_pixels, found_pictures, prepared
+from headscan.models.published import read_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -158,6 +159,8 @@ def _as_array(values: Any) -> NDArray[Any]:
 
 
 def _load_image_mean(path: Path) -> Any:
+    if path.suffix == ".pt":
+        return read_tensor(path, "the image mean", ndim=1)
     from safetensors.torch import load_file
 
     what = "the image mean file"

@@ -48,7 +48,7 @@ def load_model(
         Where the text tower runs; "cpu" by default. A model in memory stays where it is.
     dtype : {"float32", "float16", "bfloat16"}
         Arithmetic of the text tower's forward pass. Vision weights are always read in float64.
-    image_mean : array, path to .safetensors or .npy, or str, optional
+    image_mean : array, path to .safetensors, .npy or the published code's .pt, or str, optional
         Mean of the model's normalised image embeddings, (joint_dim,); ``"folder:PATH"`` to measure it on the
         pictures there, ``"estimate:noise"`` to estimate it without any (`headscan.models.image_mean`), ``"none"``
         to subtract none. By default the
