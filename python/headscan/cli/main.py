@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.cli import compare, doctor, edit, encode, explain, find, models, report, scan, vocab
+from headscan.cli import circuits, compare, doctor, edit, encode, explain, find, models, report, scan, vocab
 from headscan.cli.options import add_output
 from headscan.cli.output import show
 from headscan.common import terminal
@@ -22,7 +22,19 @@ from headscan.errors import HeadscanError
 __all__ = ["BAD_INPUT", "BUG", "INTERRUPTED", "READER_GONE", "main", "parser"]
 
 BUG, BAD_INPUT, INTERRUPTED, READER_GONE = 1, 2, 130, 141
-_COMMANDS = (models, encode, vocab, scan, report, find, explain, edit, compare, doctor)  # the help's order: of use
+_COMMANDS = (
+    models,
+    encode,
+    vocab,
+    scan,
+    report,
+    find,
+    explain,
+    circuits,
+    edit,
+    compare,
+    doctor,
+)  # the help's order: of use
 
 
 class _Parser(argparse.ArgumentParser):

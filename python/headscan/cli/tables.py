@@ -17,7 +17,7 @@ __all__ = ["print_rows"]
 _PIPE_WIDTH = 140  # columns of a table that goes to a file or pipe
 _LEAST_PIPE_WIDTH = 100  # however small COLUMNS is: below, no room is left for the concepts
 _NARROW = 80  # a terminal that has no room for a table: its rows come one below another
-_FOLDED = ("matched", "concept", "concepts")
+_FOLDED = ("matched", "concept", "concepts", "written", "read")
 _RIGHT = ("head", "index", "sigma", "fidelity", "score", "share")
 
 
