@@ -9,6 +9,7 @@ import torch
 import headscan as hs
 from conftest import build_module
 from headscan.common.vectors import cosine, normalise
+from headscan.models.joint import _pseudo_inverse
 
 
 def own_joint(module, vectors, mean=None):
@@ -54,6 +55,19 @@ def test_the_length_of_a_reconstruction_does_not_matter(model, vectors):
     for joint in (hs.joint_map(model), hs.joint_map(hs.load_model(build_module()))):
         rows = joint.to_joint(vectors)
         np.testing.assert_allclose(joint.to_width(3 * rows), joint.to_width(rows), atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(40, 24), (24, 40), (24, 24)])
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-7, 0.0])
+def test_the_pseudo_inverse_is_numpys_for_any_condition(shape, smallest, monkeypatch):
+    rng, least = np.random.default_rng(0), min(shape)
+    u, v = (np.linalg.qr(rng.standard_normal((size, least)))[0] for size in shape)
+    matrix = u * np.append(rng.uniform(1.0, 2.0, least - 1), smallest) @ v.T
+    expected = np.linalg.pinv(matrix)
+    if smallest >= 1e-2:
+        monkeypatch.delattr(np.linalg, "pinv")
+    # A condition of 200, squared, leaves some eleven digits.
+    np.testing.assert_allclose(_pseudo_inverse(matrix), expected, atol=1e-10 * np.abs(expected).max())
 
 
 def test_rows_that_vanish_stay_zero():
