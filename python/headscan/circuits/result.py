@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,7 @@ class Circuits:
         scores: NDArray[np.float64] = np.max([brought.sum(axis=1) for brought in by_end], axis=0)
         return scores
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write pairs.parquet, channels.parquet and manifest.json into a folder, and return its path.
 
         See `ResultFolder.save`.
@@ -166,7 +166,8 @@ class Circuits:
         HeadscanError
             If the folder cannot be written, or its manifest.json is not of circuits.
         """
-        return FOLDER.save(folder, self.info, {"pairs": self.pairs, "channels": self.channels})
+        tables = {"pairs": self.pairs, "channels": self.channels}
+        return FOLDER.save(folder, asdict(self.info), tables, force=force)
 
 
 def load_circuits(folder: str | Path) -> Circuits:

@@ -39,6 +39,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--count", metavar="N", type=at_least(int, 1), default=4, help="directions kept per head (default: 4)")
     add_shared(compare, "k", "coherence", "show", "threads", show="rows to show of each table (default: 10)")
     add("--out", metavar="DIR", type=path, help="folder for the tables and page.html")
+    add_shared(compare, "force")
     add("--figure", metavar="FILE", type=path, help="picture of layers x heads, .png or .svg; needs matplotlib")
 
 
@@ -53,6 +54,7 @@ def _run(options: argparse.Namespace) -> Output:
     comparison = compare_by_name(
         sources, options.tuned, pretrained=options.tuned_pretrained, layers=options.layers, count=options.count,
         k=options.k, coherence=options.coherence, folder=options.out, figure=options.figure,
+        force=options.force,
     )  # fmt: skip
     summary = comparison.summary()
     facts = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in summary.items())

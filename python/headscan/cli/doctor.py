@@ -6,30 +6,34 @@ import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from headscan.cli.options import Commands, add_command
+from headscan.cli.options import Commands, add_command, path
 from headscan.cli.output import Output, Table
-from headscan.common import files
+from headscan.common import files, writing
 
 __all__ = ["report"]
 
 _DISTRIBUTIONS = ("headscan", "torch", "open_clip_torch", "numpy", "pandas", "pyarrow", "safetensors")
 _EXAMPLES = """\
-example:
+examples:
   headscan doctor
+  headscan doctor --clean . out
 """
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
     """Describe the command."""
-    add_command(
+    doctor = add_command(
         commands,
         "doctor",
         _run,
         summary="show versions, the build and where things are kept",
-        description="Show versions, the build, its instruction sets, threads and the cache folder.",
+        description="Show versions, the build, its instruction sets, threads, the cache folder and leftovers.",
         examples=_EXAMPLES,
     )
+    cleaned = "remove what killed runs left in the cache folder and below each DIR; without DIR in the cache alone"
+    doctor.add_argument("--clean", metavar="DIR", type=path, nargs="*", help=cleaned)
 
 
 def report() -> dict[str, str]:
@@ -61,7 +65,30 @@ def _text(value: object) -> str:
 
 
 def _run(options: argparse.Namespace) -> Output:
+    if options.clean is not None:
+        return _clean([files.cache_folder(), *options.clean])
     values = report()
+    values["leftovers"] = _summary(writing.leftovers_below(files.cache_folder()))
     lines = [f"{name + ':':<20} {value}" for name, value in values.items()]
     rows = [{"name": name, "value": value} for name, value in values.items()]
     return Output([*lines, Table("installation", "", rows, text=())])
+
+
+def _clean(folders: list[Path]) -> Output:
+    rows = []
+    for left in sorted({left for folder in folders for left in writing.leftovers_below(folder)}):
+        rows.append({"path": str(left), "bytes": _size(left)})
+        writing.remove(left)
+    lines = [f"removed {row['path']} ({row['bytes']:,} bytes)" for row in rows]
+    return Output([*lines, *([] if rows else ["there are no leftovers"]), Table("removed", "", rows, text=())])
+
+
+def _summary(left: list[Path]) -> str:
+    if not left:
+        return "none"
+    return f"{len(left)} of killed runs, {sum(map(_size, left)):,} bytes: headscan doctor --clean removes them"
+
+
+def _size(left: Path) -> int:
+    paths = left.rglob("*") if left.is_dir() else [left]
+    return sum(path.lstat().st_size for path in paths if not path.is_dir())

@@ -44,7 +44,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--out", metavar="PATH", type=path, help="folder of the checkpoint, or FILE.safetensors")
     add("--dry-run", action="store_true", help="show what would change, by how much; write no model")
     add("--save-edit", metavar="FILE", type=path, help="write the edit itself, as JSON")
-    add_shared(edit, "show", show="heads to show (default: 10)")
+    add_shared(edit, "force", "show", show="heads to show (default: 10)")
     _add_ways(edit)
     _add_choices(edit)
     edit.set_defaults(layers=None)  # given or not: it means nothing with --edit
@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> Output:
     run = edit_by_name(
         options.model, way=way, of=getattr(options, way), pretrained=options.pretrained, scan=options.scan, how=how,
         compensate=options.compensate, keep_mean=options.keep_mean, out=None if options.dry_run else options.out,
-        save_edit=options.save_edit,
+        save_edit=options.save_edit, force=options.force,
     )  # fmt: skip
     largest = run.changes.sort_values("output_change", ascending=False).head(options.show)
     parts: list[str | Table] = [str(run.edit), Table("changes", "The heads that change most", records(largest))]

@@ -193,6 +193,7 @@ _SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--show",),
         {"metavar": "N", "type": at_least(int, 0), "default": 10, "help": "rows to show (default: 10)"},
     ),
+    "force": (("--force",), {**_FLAG, "help": "replace a result of other parameters that is there"}),
     "json": (("--json",), {**_FLAG, "help": "one JSON document on standard output, and nothing else"}),
     "csv": (("--csv",), {**_FLAG, "help": "the first table as CSV, and nothing else"}),
     "quiet": (("--quiet",), {**_FLAG, "help": "nothing but errors"}),

@@ -28,6 +28,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     report.add_argument("scan", metavar="DIR", type=path, help="folder that headscan scan wrote")
     report.add_argument("--out", metavar="FILE", type=path, help="the page (default: DIR/report.html)")
+    add_shared(report, "force", force="write over a file that headscan did not write")
     report.add_argument("--open", action="store_true", help="open it in the browser")
     images = report.add_argument_group("images along each direction")
     add = images.add_argument
@@ -42,7 +43,7 @@ def _run(options: argparse.Namespace) -> Output:
 
     scan, page = report_by_name(
         options.scan, page=options.out, images=options.images, count=options.count, model=options.model,
-        pretrained=options.pretrained, device=options.device,
+        pretrained=options.pretrained, device=options.device, force=options.force,
     )  # fmt: skip
     if options.open:
         import webbrowser

@@ -40,7 +40,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add_shared(scan, "model")
     table = "explanations.parquet and manifest.json"
     scan.add_argument("--out", metavar="DIR", type=path, required=True, help=f"folder for {table}")
-    add_shared(scan, "show", show="directions to show (default: 10)")
+    add_shared(scan, "force", "show", show="directions to show (default: 10)")
     sources = scan.add_argument_group("model and dictionary")
     add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "batch_size")
     template = "text with {} for the concept, 'a photo of a {}' say (default: {})"
@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace) -> Output:
     run = scan_by_name(
         sources, options.out, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,
         poles=options.poles, k=options.k, coherence=options.coherence, method=options.method,
-        fold=not options.no_fold, significance=options.significance,
+        fold=not options.no_fold, significance=options.significance, force=options.force,
     )  # fmt: skip
     certified = int(run.scan.explanations["certified"].sum())
     saved = f"{len(run.scan):,} explanations ({certified:,} certified exact) saved in {run.folder}"

@@ -1,28 +1,22 @@
-"""Files: the cache folder, writing aside and renaming, manifests.
-
-Nothing here leaves a half-written result under its final name: a file is written beside its place, flushed to
-the disk and then renamed, a folder likewise.
-"""
+"""Files: the cache folder, manifests, hashes. Writing is `writing`, reading is `reading`."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.resources
 import json
 import math
 import os
 import re
-import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from headscan.common.reading import read_json, regular
+from headscan.common.writing import folder_aside, replace_folder, sweep, write_aside
 from headscan.errors import HeadscanError
 
 __all__ = [
@@ -38,6 +32,7 @@ __all__ = [
     "packaged_folder",
     "read_manifest",
     "replace_folder",
+    "sweep",
     "write_aside",
     "write_manifest",
 ]
@@ -94,8 +89,10 @@ def package_version() -> str:
 
 
 def now() -> str:
-    """Return the current time as ISO 8601 in UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    """Return the current time as ISO 8601 in UTC, to the second; ``SOURCE_DATE_EPOCH`` sets it, for equal bytes."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
+    when = datetime.fromtimestamp(int(fixed), timezone.utc) if fixed.isdecimal() else datetime.now(timezone.utc)
+    return when.isoformat(timespec="seconds")
 
 
 def file_sha256(path: Path) -> str:
@@ -127,49 +124,6 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise HeadscanError(f"cannot write to {folder}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
-    """Give a path to write to; on success flush it to disk and rename it to `path`, on failure remove it."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        yield aside
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def folder_aside(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; on success it takes the place of `folder`, on failure it is removed.
-
-    What `folder` held before is moved out of the way first and deleted last, so that a reader finds either
-    the old content, nothing, or the new content, never a mixture.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
-    aside.mkdir()
-    try:
-        yield aside
-        replace_folder(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Rename the folder `new` to `folder`; what is there is moved out of the way first and deleted last."""
-    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.old")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(old)
-        new.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def finite(content: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headscan.common import files
 from headscan.comparison.compare import compare
-from headscan.comparison.result import Comparison, check_figure
+from headscan.comparison.result import FOLDER, Comparison, check_figure
 from headscan.dictionaries.by_name import Sources
 from headscan.heads.layers import select_layers
 from headscan.models.adapters import is_adapter, load_adapter
@@ -26,6 +26,7 @@ def compare_by_name(
     coherence: float = 0.3,
     folder: Path | None = None,
     figure: Path | None = None,
+    force: bool = False,
 ) -> Comparison:
     """Compare the model of `sources` with a tuned one, or an adapter's folder; options as in `headscan.compare`.
 
@@ -35,16 +36,18 @@ def compare_by_name(
         The tuned model and its weights, as in `load_model`, or the folder of an adapter.
     folder, figure : path, optional
         Where the comparison, and its picture, are saved.
+    force : bool
+        Replace a comparison of other models in the folder.
 
     Raises
     ------
     HeadscanError
         As `load_model`, `load_adapter`, `headscan.compare` and `Comparison.save` do.
     """
-    for target in (folder, figure and figure.parent):
-        if target is not None:
-            files.check_writable(target)
+    if folder is not None:
+        FOLDER.check_destination(folder)
     if figure is not None:
+        files.check_writable(figure.parent)
         check_figure(figure)
     sources.check()
     base = sources.load_model()
@@ -56,7 +59,8 @@ def compare_by_name(
         threads=sources.threads,
     )  # fmt: skip
     if figure is not None:
-        comparison.figure().savefig(figure)
+        with files.write_aside(figure) as aside:
+            comparison.figure().savefig(aside, format=figure.suffix.lstrip("."))
     if folder is not None:
-        comparison.save(folder)
+        comparison.save(folder, force=force)
     return comparison

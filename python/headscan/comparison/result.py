@@ -11,16 +11,16 @@ import numpy as np
 
 from headscan.common import files
 from headscan.errors import HeadscanError
+from headscan.explanations.folders import ResultFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NO_DIFFERENCE", "Comparison", "check_figure"]
+__all__ = ["FOLDER", "NO_DIFFERENCE", "Comparison", "check_figure"]
 
 NO_DIFFERENCE = "No difference: no head's W_VO changed in the layers compared, beyond rounding."
 
-_KIND, _FORMAT_VERSION = "headscan-comparison", 1
-_TABLES = ("heads", "changes", "reweighted")
+FOLDER = ResultFolder("headscan-comparison", 1, "comparison", ("heads", "changes", "reweighted"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,32 +97,26 @@ class Comparison:
             figure.colorbar(drawn, ax=axes)
         return figure
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the tables as Parquet, manifest.json and page.html into a folder, and return its path.
+
+        A comparison of the same models is replaced, one of others with `force` alone; see `ResultFolder.save`.
 
         Raises
         ------
         HeadscanError
-            If the folder cannot be written, or its manifest.json is not a comparison's.
+            If the folder cannot be written, its manifest.json is not a comparison's, or it holds one of other models.
         """
-        target = files.expanded(folder)
-        files.check_writable(target)
-        manifest = target / "manifest.json"
-        if manifest.exists():
-            files.read_manifest(manifest, kind=_KIND, format_version=_FORMAT_VERSION)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name in _TABLES:
-                with files.write_aside(target / f"{name}.parquet") as aside:
-                    getattr(self, name).to_parquet(aside, engine="pyarrow", index=False, compression="zstd")
-            with files.write_aside(target / "page.html") as aside:
-                aside.write_text(_PAGE.format(title=self._title(), body=self._repr_html_()), encoding="utf-8")
-            facts = {"headscan": files.package_version(), "created": files.now(), "base": self.base}
-            rest = {"tuned": self.tuned, "unused": list(self.unused), "summary": self.summary()}
-            files.write_manifest(manifest, {"format": _KIND, "format_version": _FORMAT_VERSION, **facts, **rest})
-        except OSError as error:
-            raise HeadscanError(f"cannot write the comparison to {target}: {error.strerror or error}") from error
-        return target
+        facts: dict[str, Any] = {
+            "headscan": files.package_version(),
+            "created": files.now(),
+            "base": self.base,
+            "tuned": self.tuned,
+        }
+        facts |= {"unused": list(self.unused), "summary": self.summary()}
+        tables = {name: getattr(self, name) for name in FOLDER.tables}
+        page = {"page.html": _PAGE.format(title=self._title(), body=self._repr_html_())}
+        return FOLDER.save(folder, facts, tables, force=force, beside=page)
 
     def _title(self) -> str:
         return escape(f"{self.base} and {self.tuned}")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headscan.common import files
 from headscan.dictionaries.vocabulary import read_vocabulary
 from headscan.edit.edit import Edit
-from headscan.edit.files import load_edit
+from headscan.edit.files import check_replaced, load_edit
 from headscan.edit.mean import ESTIMATE
-from headscan.edit.save import check_target
+from headscan.edit.save import check_target, edit_path
 from headscan.errors import HeadscanError
 from headscan.explanations.result import Scan, is_scan, load_scan
 from headscan.models.load import load_model
@@ -51,6 +52,7 @@ def edit_by_name(
     keep_mean: Path | None = None,
     out: Path | None = None,
     save_edit: Path | None = None,
+    force: bool = False,
 ) -> EditRun:
     """Make an edit of a model by name; without `out` and `save_edit` nothing is written.
 
@@ -68,6 +70,8 @@ def edit_by_name(
         As `compensate` and `pictures` in `apply_edit`: a folder of pictures, or ``"estimate"``.
     out, save_edit : path, optional
         Where the edited model goes, and the edit as JSON.
+    force : bool
+        Replace another edit, or a model with another edit, that is there.
 
     Raises
     ------
@@ -88,13 +92,16 @@ def edit_by_name(
     why_empty = "" if len(edit) else _why_empty(edit)
     if out is not None and not len(edit):
         raise HeadscanError(f"there is nothing to save: {why_empty}")
+    for path in (save_edit, None if out is None else edit_path(files.expanded(out))):
+        if path is not None:
+            check_replaced(path, edit, force=force)
     changes = edit.changes(loaded)
     edited = None
     if out is not None:
         edited = edit.apply(loaded, in_place=True, compensate=compensate, pictures=pictures)
-    edit_path = None if save_edit is None else edit.save(save_edit)
-    model_path = None if edited is None or out is None else edited.save(out)
-    return EditRun(edit, changes, why_empty, edit_path, model_path)
+    saved_edit = None if save_edit is None else edit.save(save_edit, force=force)
+    model_path = None if edited is None or out is None else edited.save(out, force=force)
+    return EditRun(edit, changes, why_empty, saved_edit, model_path)
 
 
 def _scan_of(folder: Path | None) -> Scan:

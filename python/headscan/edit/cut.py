@@ -175,11 +175,11 @@ class CutModel(Model):
         """Return what a model card says of the change."""
         return self.edit.card_lines()
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write an ordinary checkpoint; see `headscan.edit.save.save_edited`."""
         from headscan.edit.save import save_edited
 
-        return save_edited(self, path)
+        return save_edited(self, path, force=force)
 
 
 def load_cut(path: str | Path) -> Cut:

@@ -241,17 +241,17 @@ class Edit:
         """Return by how much each head would change; see `changes`."""
         return changes(model, self)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the edit as JSON, aside and then renamed, and return its path.
 
         Raises
         ------
         HeadscanError
-            If it cannot be written.
+            If it cannot be written, or another edit is there, which only `force` replaces.
         """
         from headscan.edit.files import write_edit
 
-        return write_edit(self, path)
+        return write_edit(self, path, force=force)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -293,11 +293,11 @@ class EditedModel(Model):
             lines.append(f"| ... | {len(heads) - _ROWS_IN_CARD} more heads | | |")
         return lines
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write an ordinary checkpoint; see `headscan.edit.save.save_edited`."""
         from headscan.edit.save import save_edited
 
-        return save_edited(self, path)
+        return save_edited(self, path, force=force)
 
 
 def apply_edit(

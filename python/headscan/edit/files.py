@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from headscan.common import files
+from headscan.common.reading import read_json
 from headscan.edit.direction import COLUMNS, unique
 from headscan.edit.edit import Edit, EditInfo
 from headscan.errors import HeadscanError
 
-__all__ = ["load_edit", "write_edit"]
+__all__ = ["check_replaced", "load_edit", "write_edit"]
 
 _KIND, _FORMAT_VERSION = "headscan-edit", 1
+_OF_THE_RUN = ("headscan", "created", "steps")  # of when and how, and not of what
 
 
-def write_edit(edit: Edit, path: str | Path) -> Path:
+def check_replaced(path: Path, edit: Any, *, force: bool) -> None:
+    """Raise where another edit than this, or something that is no edit, is at a path, unless `force` replaces edits.
+
+    Raises
+    ------
+    HeadscanError
+        Naming it.
+    """
+    if not path.exists():
+        return
+    there = read_json(path)
+    if not isinstance(there, dict) or not str(there.get("format")).startswith("headscan-"):
+        raise HeadscanError(f"{path} exists and is not an edit: choose another path")
+    with tempfile.TemporaryDirectory() as folder:
+        here = read_json(edit.save(Path(folder) / path.name))
+    differing = [name for name in here if name not in _OF_THE_RUN and there.get(name) != here[name]]
+    if differing and not force:
+        raise HeadscanError(
+            f"{path} holds another edit ({differing[0]} differ): choose another path, or replace it (force=True, "
+            "--force)"
+        )
+
+
+def write_edit(edit: Edit, path: str | Path, *, force: bool = False) -> Path:
     """Write an edit; see `Edit.save`."""
     target = files.expanded(path)
+    check_replaced(target, edit, force=force)
     content = {
         "format": _KIND,
         "format_version": _FORMAT_VERSION,
@@ -27,6 +55,7 @@ def write_edit(edit: Edit, path: str | Path) -> Path:
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        files.sweep(target)
         files.write_manifest(target, content)
     except OSError as error:
         raise HeadscanError(f"cannot write the edit to {target}: {error.strerror or error}") from error

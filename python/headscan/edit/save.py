@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headscan.common import files
+from headscan.common import files, writing
 from headscan.common.files import packaged_folder
 from headscan.common.terminal import plain
+from headscan.edit.files import check_replaced
 from headscan.errors import HeadscanError
 from headscan.models.checkpoints import DEMO, explaining
 from headscan.models.tensor_files import unpickled
@@ -30,7 +31,7 @@ _NOT_WEIGHTS = ("image_mean.safetensors",)
 _COPIED = (".json", ".txt", ".md", ".model", ".jinja", "")  # configuration, tokenizers, cards and licences
 
 
-def save_edited(model: EditedModel | CutModel, path: str | Path) -> Path:
+def save_edited(model: EditedModel | CutModel, path: str | Path, *, force: bool = False) -> Path:
     """Write an edited model where the original's loader reads it, and return its path.
 
     A path that ends in ``.safetensors`` gets the state dict alone, with the card and the edit beside it. Any other
@@ -43,10 +44,12 @@ def save_edited(model: EditedModel | CutModel, path: str | Path) -> Path:
     Raises
     ------
     HeadscanError
-        If the path is taken by something else or part of the original, cannot be written, or the model is one in
-        memory without a configuration and the path is a folder.
+        If the path is taken by something else or part of the original, holds another edit (which `force` replaces),
+        cannot be written, or the model is one in memory without a configuration and the path is a folder.
     """
     target = check_target(model, path)
+    check_replaced(edit_path(target), model.edit, force=force)
+    files.sweep(target if target.suffix != ".safetensors" else edit_path(target))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     try:
         if target.suffix == ".safetensors":
@@ -126,8 +129,10 @@ def check_target(model: Model, path: str | Path) -> Path:
             f"will not write over the original, or into its folder, with {target}: choose another path"
         )
     if single:
-        beside = [target.with_suffix(suffix) for suffix in (".safetensors", ".edit.json", ".md")]
-        taken = next((path for path in beside if path.exists() and not beside[1].is_file()), None)
+        beside = (target, target.with_suffix(".md"))
+        last = edit_path(target)  # of a save that was killed before this one, it is left aside
+        ours = last.is_file() or bool(writing.leftovers(last.parent, last.name))
+        taken = next((path for path in beside if path.exists() and not ours), None)
     else:
         empty = target.is_dir() and (not any(target.iterdir()) or (target / EDIT_FILE).is_file())
         taken = target if target.exists() and not empty else None
@@ -135,6 +140,11 @@ def check_target(model: Model, path: str | Path) -> Path:
         raise HeadscanError(f"{taken} exists and is not of an edited model: choose another path")
     files.check_writable(target.parent)
     return target
+
+
+def edit_path(target: Path) -> Path:
+    """Return where the edit lies that belongs to a saved model."""
+    return target.with_suffix(".edit.json") if target.suffix == ".safetensors" else target / EDIT_FILE
 
 
 def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor], checkpoint: Sequence[Path]) -> None:
@@ -210,11 +220,10 @@ def _new_folder(model: EditedModel | CutModel, aside: Path, state: Mapping[str, 
 
 def _save_file(model: EditedModel | CutModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with files.write_aside(target) as aside:
-        _write(state, aside, {"format": "pt"})
-    with files.write_aside(target.with_suffix(".md")) as aside:
-        aside.write_text(card(model), encoding="utf-8")
-    model.edit.save(target.with_suffix(".edit.json"))
+    with writing.files_aside(edit_path(target)) as aside:  # the weights first, the edit last
+        _write(state, aside / target.name, {"format": "pt"})
+        (aside / target.with_suffix(".md").name).write_text(card(model), encoding="utf-8")
+        model.edit.save(aside / edit_path(target).name)
     return target
 
 

@@ -17,6 +17,7 @@ from headscan.errors import HeadscanError
 from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
 from headscan.explanations.result import Scan, check_destination, is_scan, load_scan
 from headscan.explanations.scan import scan
+from headscan.explanations.table import dictionary_facts, model_facts
 from headscan.heads.layers import select_layers
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ def scan_by_name(
     method: str = "comp",
     fold: bool = True,
     significance: int = 1000,
+    force: bool = False,
 ) -> ScanRun:
     """Scan a model by name and save the scan in a folder; options as in `headscan.scan`.
+
+    A scan of other parameters in the folder is refused before the work, unless `force` says to replace it.
 
     Raises
     ------
@@ -61,17 +65,20 @@ def scan_by_name(
         As `load_model`, `load_dictionary`, `headscan.scan` and `Scan.save` do.
     """
     target = files.expanded(folder)
-    check_destination(target)
+    known = {"tower": tower, "k": k, "coherence": coherence, "folded": fold, "significance": significance}
+    check_destination(target, known, force=force)
     sources.check()
     model = sources.load_model()
+    check_destination(target, model_facts(model), force=force)
     select_layers(layers, count=model.get_tower(tower).layers, tower=tower)  # before the dictionary is encoded
     dictionary = sources.load_dictionary(model, at_least=k)
+    check_destination(target, dictionary_facts(dictionary, model), force=force)
     result = scan(
         model, dictionary, tower=tower, parts=parts, layers=layers, sides=sides, poles=poles, k=k,
         coherence=coherence, method=method, fold=fold, significance=significance,
         threads=sources.threads, device=sources.cuda,
     )  # fmt: skip
-    return ScanRun(result, model, dictionary, result.save(target))
+    return ScanRun(result, model, dictionary, result.save(target, force=force))
 
 
 def explain_by_name(

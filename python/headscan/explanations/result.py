@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headscan.common import files
 from headscan.common.checks import whole_number
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from headscan.explanations.head import Head
     from headscan.report.ground import Grounding
 
-__all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan"]
+__all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan", "page_head"]
 
 _log = logging.getLogger(__name__)
 _FOLDER = ResultFolder("headscan-scan", 1, "scan", ("explanations",))
+_HEAD_BYTES = 1 << 14  # of a report, in which it says what it is of
 _MOST_HEADS = 100_000
 _BEFORE = {"tower": "image", "parts": ["vo"], "significance": 0}  # what older manifests do not say
 _BEFORE |= {"method": "comp", "penalty": 0.25, "fidelity_version": 1}
@@ -157,28 +158,52 @@ class Scan:
 
         return scan_html(self)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write explanations.parquet and manifest.json into a folder, made if need be, and return its path.
 
-        See `ResultFolder.save`.
+        A scan of the same parameters is replaced, one of others with `force` alone; a report of another scan beside
+        it is removed. See `ResultFolder.save`.
 
         Raises
         ------
         HeadscanError
-            If the folder cannot be written, or its manifest.json is not a scan's.
+            If the folder cannot be written, its manifest.json is not a scan's, or it holds a scan of other
+            parameters.
         """
-        return _FOLDER.save(folder, self.info, {"explanations": self.explanations})
+        target = _FOLDER.save(folder, asdict(self.info), {"explanations": self.explanations}, force=force)
+        remove_stale_report(target, self.info)
+        return target
 
 
-def check_destination(folder: Path) -> None:
-    """Raise unless a scan can be saved in `folder`; asked before the work, it leaves nothing behind.
+def page_head(path: Path) -> str | None:
+    """Return the start of a page that headscan wrote, which says what it is of; None of anything else."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    return head if 'name="generator" content="headscan' in head else None
+
+
+def remove_stale_report(folder: Path, info: ScanInfo) -> None:
+    """Remove the report beside a scan if headscan wrote it, and of a scan of other parameters."""
+    report = folder / "report.html"
+    head = page_head(report)
+    if head is not None and info.mark not in head:
+        _log.info("removed %s, which is of another scan", report)
+        report.unlink(missing_ok=True)
+
+
+def check_destination(folder: Path, facts: Mapping[str, Any], *, force: bool = False) -> None:
+    """Raise unless a scan of these facts can be saved in `folder`; asked before the work, it leaves nothing behind.
 
     Raises
     ------
     HeadscanError
-        If the folder cannot be written, or holds the manifest of something else.
+        If the folder cannot be written, holds the manifest of something else, or, without `force`, a scan that was
+        made from something else.
     """
     _FOLDER.check_destination(folder)
+    _FOLDER.check_replaced(folder, facts, force=force)
 
 
 def is_scan(folder: Path) -> bool:

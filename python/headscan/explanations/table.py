@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ _FIDELITIES = {
     2: "as published",
 }
 
+OF_THE_RUN = ("headscan", "created")  # differ between runs of the same parameters
 _LABELS = (
     "tower",
     "part",
@@ -118,6 +120,12 @@ class ScanInfo:
     def fidelity_definition(self) -> str:
         """Say which definition of fidelity the table holds."""
         return _FIDELITIES[self.fidelity_version]
+
+    @property
+    def mark(self) -> str:
+        """A hash of the parameters, which equal scans share: not of when they were made, or by which version."""
+        facts = {name: value for name, value in asdict(self).items() if name not in OF_THE_RUN}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.DataFrame:

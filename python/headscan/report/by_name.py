@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headscan.explanations.result import Scan, load_scan
+from headscan.errors import HeadscanError
+from headscan.explanations.result import Scan, load_scan, page_head
 from headscan.models.load import load_model
 from headscan.report.ground import ground
 
 __all__ = ["report_by_name"]
+
+
+def check_page(path: Path) -> None:
+    """Raise unless a page may be written to a path: nothing is there, or a page that headscan wrote.
+
+    Raises
+    ------
+    HeadscanError
+        If something else is there.
+    """
+    if path.exists() and page_head(path) is None:
+        raise HeadscanError(
+            f"{path} exists and is no page of headscan's: choose another file, or write over it (--force)"
+        )
 
 
 def report_by_name(
@@ -20,6 +35,7 @@ def report_by_name(
     model: str | None = None,
     pretrained: str | None = None,
     device: str | None = None,
+    force: bool = False,
 ) -> tuple[Scan, Path]:
     """Write a saved scan as a page, by default beside it, and return the scan and the page's path.
 
@@ -32,11 +48,16 @@ def report_by_name(
     model, pretrained, device
         The model that was scanned, where the scan's own name for it does not load here, and where it runs.
 
+    force : bool
+        Write over a file at `page` that headscan did not write.
+
     Raises
     ------
     HeadscanError
-        As `load_scan`, `load_model`, `headscan.ground` and `Scan.report` do.
+        If something else is at `page`; as `load_scan`, `load_model`, `headscan.ground` and `Scan.report` do.
     """
+    if page is not None and not force:
+        check_page(page)
     scan = load_scan(folder)
     grounding = None
     if images is not None:

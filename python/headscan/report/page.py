@@ -57,8 +57,9 @@ def write_report(scan: Scan, path: str | Path, *, grounding: Grounding | None = 
         raise HeadscanError("the scan has no explanations of value-output directions: there is nothing to report")
     if grounding is not None and grounding.weights_hash != scan.info.weights_hash:
         raise HeadscanError("the images were found with other weights than the scan's: ground this scan")
-    page = _fill(_template(), _chunks(scan, grounding), title=f"{scan.info.model} · headscan")
+    page = _fill(_template(), _chunks(scan, grounding), title=f"{scan.info.model} · headscan", mark=scan.info.mark)
     try:
+        files.sweep(target)
         with files.write_aside(target) as aside:
             aside.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -102,7 +103,7 @@ def _template() -> dict[str, str]:
     }
 
 
-def _fill(template: dict[str, str], chunks: dict[str, Any], *, title: str) -> str:
+def _fill(template: dict[str, str], chunks: dict[str, Any], *, title: str, mark: str) -> str:
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(template['style'])}'; "
         f"script-src '{_hash(template['script'])}'; base-uri 'none'; form-action 'none'"
@@ -114,6 +115,7 @@ def _fill(template: dict[str, str], chunks: dict[str, Any], *, title: str) -> st
         "policy": policy,
         "version": html.escape(files.package_version()),
         "title": html.escape(title),
+        "scan": mark,
         "style": template["style"],
         "script": template["script"],
         "data": data,
