@@ -250,6 +250,7 @@ def test_the_command(bundle, tmp_path, capsys):
         str(tmp_path / "out"),
         "--show",
         "2",
+        "--force",
     ]
     assert main.main(arguments) == 0
     out, err = capsys.readouterr()

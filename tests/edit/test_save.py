@@ -242,7 +242,7 @@ def test_every_way_of_the_command(scanned, tmp_path):
         ["--classes", tmp_path / "classes.txt"],
         ["--judgements", tmp_path / "scores.csv", "--score-map", "5=0,4=0.5"],
     ):
-        status, out, err = scanned(*arguments, "--save-edit", tmp_path / "edit.json")
+        status, out, err = scanned(*arguments, "--save-edit", tmp_path / "edit.json", "--force")
         assert (status, err) == (0, "") and "edit of local-dir:" in out
     rows = json.loads((tmp_path / "edit.json").read_text())["multipliers"]
     assert rows == [["vo", 0, 1, 2, 0.0], ["vo", 1, 1, 1, 0.5]]

@@ -96,7 +96,7 @@ def test_the_manifest_says_what_it_was_made_from(scan, model, dictionary, tmp_pa
 def test_a_scan_replaces_a_scan_and_leaves_the_rest_alone(scan, model, dictionary, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     scan.save(tmp_path)
-    hs.scan(model, dictionary, layers=0, significance=0).save(tmp_path)
+    hs.scan(model, dictionary, layers=0, significance=0).save(tmp_path, force=True)
     assert len(hs.load_scan(tmp_path)) == 4 * 8 * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "explanations.parquet",
@@ -126,10 +126,10 @@ def test_places_refused(scan, dictionary, tmp_path):
 def test_a_failed_save_leaves_the_old_scan(scan, tmp_path, monkeypatch):
     scan.save(tmp_path)
 
-    def full(path):
+    def full(path, manifest):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "file_sha256", full)
+    monkeypatch.setattr(files, "write_manifest", full)
     with pytest.raises(hs.HeadscanError, match="No space left on device"):
         scan.save(tmp_path)
     monkeypatch.undo()

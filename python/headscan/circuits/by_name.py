@@ -13,6 +13,7 @@ from headscan.circuits.paths import circuit_paths
 from headscan.circuits.result import FOLDER, Circuits, parse_place
 from headscan.common import files
 from headscan.dictionaries.by_name import Sources
+from headscan.explanations.table import model_facts
 from headscan.heads.layers import select_layers
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def circuits_by_name(
     side: str | None = None,
     paths: int = 0,
     depth: int = 3,
+    force: bool = False,
 ) -> CircuitsRun:
     """Find the circuits of a model by name, save them in a folder and look into them.
 
@@ -71,19 +73,22 @@ def circuits_by_name(
         As `load_model`, `load_dictionary`, `headscan.circuits` and `Circuits.save` do.
     """
     target = files.expanded(folder)
+    known = {"tower": tower, "k": k, "coherence": coherence, "level": level, "significance": significance}
     FOLDER.check_destination(target)
+    FOLDER.check_replaced(target, known, force=force)
     for place in (writer, reader):
         if place is not None:
             parse_place(place)
     sources.check()
     model = sources.load_model()
+    FOLDER.check_replaced(target, model_facts(model), force=force)
     select_layers(layers, count=model.get_tower(tower).layers, tower=tower)  # before the dictionary is encoded
     dictionary = sources.load_dictionary(model, at_least=k)
     made = circuits(
         model, dictionary, tower=tower, parts=parts, layers=layers, level=level, pairs=pairs, channels=channels, k=k,
         coherence=coherence, significance=significance, threads=sources.threads, device=sources.cuda,
     )  # fmt: skip
-    saved = made.save(target)
+    saved = made.save(target, force=force)
     rows = made.table(about=about, writer=writer, reader=reader, side=side, model=model if about else None)
     best = circuit_paths(made, model, into=reader, side=side, about=about, depth=depth, count=paths)
     return CircuitsRun(made, model, saved, rows, best)

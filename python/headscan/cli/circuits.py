@@ -33,6 +33,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add_shared(circuits, "model")
     tables = "pairs.parquet, channels.parquet and manifest.json"
     circuits.add_argument("--out", metavar="DIR", type=path, required=True, help=f"folder for {tables}")
+    add_shared(circuits, "force")
     sources = circuits.add_argument_group("model and dictionary")
     add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "batch_size")
     choices = circuits.add_argument_group("what to look at, and how")
@@ -74,7 +75,7 @@ def _run(options: argparse.Namespace) -> Output:
         sources, options.out, tower=options.tower, parts=options.parts, layers=options.layers, level=options.level,
         pairs=options.pairs, channels=options.channels, k=options.k, coherence=options.coherence,
         significance=options.significance, about=options.about, writer=options.writer, reader=options.reader,
-        side=options.side, paths=options.paths, depth=options.depth,
+        side=options.side, paths=options.paths, depth=options.depth, force=options.force,
     )  # fmt: skip
     made, pairs = run.circuits, run.circuits.pairs
     above = int((pairs["q_value"] < made.info.level).sum())

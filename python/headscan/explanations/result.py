@@ -193,7 +193,7 @@ def remove_stale_report(folder: Path, info: ScanInfo) -> None:
         report.unlink(missing_ok=True)
 
 
-def check_destination(folder: Path, facts: Mapping[str, Any], *, force: bool = False) -> None:
+def check_destination(folder: Path, facts: Mapping[str, Any] | None = None, *, force: bool = False) -> None:
     """Raise unless a scan of these facts can be saved in `folder`; asked before the work, it leaves nothing behind.
 
     Raises
@@ -203,7 +203,7 @@ def check_destination(folder: Path, facts: Mapping[str, Any], *, force: bool = F
         made from something else.
     """
     _FOLDER.check_destination(folder)
-    _FOLDER.check_replaced(folder, facts, force=force)
+    _FOLDER.check_replaced(folder, facts or {}, force=force)
 
 
 def is_scan(folder: Path) -> bool:
