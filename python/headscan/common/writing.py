@@ -237,8 +237,10 @@ def _new_aside(path: Path, *, as_folder: bool = False) -> Iterator[tuple[Path, i
         flags = os.O_RDONLY | os.O_DIRECTORY if as_folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
             descriptor = os.open(aside, flags | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:  # swept away before it was locked
-            continue
+        except FileNotFoundError:
+            if as_folder:  # swept away before it was locked
+                continue
+            raise
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
