@@ -194,7 +194,7 @@ def test_large_dictionaries_are_not_hashed_unless_asked(model, tmp_path, monkeyp
         (b"cat\ndog\x1b[31m\n", r"line 2 holds the control character U\+001B"),
         (b"cat\n" + b"x" * 1_000_000 + b"\ndog\n", "line 2 has more than 65,536 bytes"),
         (b"cat\n\xc3\x28\n", "line 2 is not UTF-8"),
-        (b"\xff\xfec\x00a\x00t\x00", "line 1 is not UTF-8"),
+        (b"\xff\xfec\x00a\x00t\x00", "has 1 concept: centring leaves nothing"),
         (b"cat\n" * 50, "has 1 concept: centring leaves nothing"),
         (b"Cat\ncat\nCAT\n", "all the same to the model's tokenizer"),
         (b"", "is empty"),

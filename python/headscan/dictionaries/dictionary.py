@@ -35,7 +35,7 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HEAD", "Dictionary", "filter_dictionary", "open_dictionary", "record_of", "save_place"]
+__all__ = ["HEAD", "Dictionary", "filter_dictionary", "is_dictionary", "open_dictionary", "record_of", "save_place"]
 
 _KIND, _FORMAT_VERSION = "headscan-dictionary", 3
 _BLOCK = 64
@@ -64,7 +64,7 @@ class Dictionary:
     truncated : int
         Concepts kept though they fill the model's context and may have been cut.
     history : tuple of str
-        What was done since the encoding, oldest first: filters and mergers.
+        How the list was read from its file, and what was done since the encoding, oldest first: filters and mergers.
     """
 
     texts: tuple[str, ...]
@@ -212,13 +212,14 @@ def save_place(folder: str | Path) -> Path:
         If something else is there, or it cannot be written.
     """
     target = files.expanded(folder).resolve()
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or _is_dictionary(target))):
+    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or is_dictionary(target))):
         raise HeadscanError(f"{target} exists and is not a saved dictionary: choose another folder")
     files.check_writable(target.parent)
     return target
 
 
-def _is_dictionary(folder: Path) -> bool:
+def is_dictionary(folder: Path) -> bool:
+    """Say whether a folder holds a saved dictionary, whole or damaged."""
     return (folder / MANIFEST).is_file() and (folder / "texts.txt").is_file()
 
 

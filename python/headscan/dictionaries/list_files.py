@@ -1,43 +1,101 @@
-"""Files that hold concepts: plain text, a column of a table, the assertions of ConceptNet; read line by line."""
+"""Files that hold concepts: plain text, tables, JSON, YAML, the assertions of ConceptNet; each read as what it is."""
 
 from __future__ import annotations
 
-import csv
+import bz2
 import gzip
+import io
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from headscan.errors import HeadscanError
 
-__all__ = ["CONCEPTNET", "read_column", "read_conceptnet", "read_lines", "read_words"]
+__all__ = ["CONCEPTNET", "Listing", "check_text", "explained", "head_of", "kind_of", "read_conceptnet", "read_lines"]
 
 CONCEPTNET = "conceptnet:"  # before the path of an assertions file
 _LONGEST_LINE = 1 << 16  # bytes: a longer line holds no concept, and is not read to its end
-_LONGEST_ASSERTION = 1 << 24
-_TABLES = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+LONGEST_RECORD = 1 << 24  # of an assertion, a line of a table or of JSON
+_LONGEST_RECODED = 1 << 28  # bytes of a file that is recoded in memory
+_HEAD = 1 << 16  # bytes that tell what a file is
+_PACKERS: dict[str, Callable[..., object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_BINARY = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"%PDF": "a PDF",
+    b"\x80": "a pickle, or another binary file",
+    b"ARROW1": "an Arrow file",
+    b"SQLite format 3": "a database",
+}
 
 
-def read_words(path: Path, *, column: str | None) -> Iterator[str]:
-    """Yield the concepts of a text file, or of one column of a CSV, TSV or Parquet file."""
-    if path.name.endswith(_TABLES):
-        return read_column(path, column)
-    if column is not None:
-        raise HeadscanError(f"a column belongs to a table ({', '.join(_TABLES)}): {path} is read line by line")
-    return read_lines(path)
+@dataclass(frozen=True)
+class Listing:
+    """What a file holds, before it is checked.
+
+    Attributes
+    ----------
+    entries : iterable of (int, object)
+        The number of a line, row or item, and what stands there: a text, or None where nothing does.
+    unit : str
+        What is numbered: "line", "row" or "item".
+    read_as : str
+        Which part was read, such as "column `caption` of 3"; empty where the file is a plain list.
+    """
+
+    entries: Iterable[tuple[int, object]]
+    unit: str = "line"
+    read_as: str = ""
+
+
+def kind_of(path: Path) -> str:
+    """Return a file's suffix in lower case, that of packing left out: ".csv" of ``LIST.CSV.gz``."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in _PACKERS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def check_text(path: Path) -> None:
+    """Raise if a file begins as a binary file or a web page does.
+
+    Raises
+    ------
+    HeadscanError
+        With what it is.
+    """
+    head = head_of(path)
+    for mark, what in _BINARY.items():
+        if head.startswith(mark):
+            raise HeadscanError(f"{path} is {what}: expected a text file, a table, JSON or YAML")
+    if head.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise HeadscanError(f"{path} is a web page or XML: expected one concept a line")
+
+
+def head_of(path: Path) -> bytes:
+    """Return the beginning of a file, unpacked, in UTF-8 without its byte order mark."""
+    with explained(path), _opened(path) as file:
+        return file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
 
 
 def read_lines(path: Path, *, longest: int = _LONGEST_LINE) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without their ends, unpacked where it is gzipped.
+    """Yield the lines of a UTF-8 file without their ends, unpacked where it is packed.
+
+    UTF-16 and UTF-32 are read where the file begins with their byte order mark, and lines may end as on any system.
 
     Raises
     ------
     HeadscanError
         If it cannot be read, is not UTF-8 or has a line that is too long; the message gives its number.
     """
-    with _explained(path), _opened(path) as file:
+    with explained(path), _opened(path) as file:
         number = 0
         while line := file.readline(longest):
             number += 1
@@ -47,59 +105,10 @@ def read_lines(path: Path, *, longest: int = _LONGEST_LINE) -> Iterator[str]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 byte = line[error.start]
-                raise HeadscanError(f"{path}, line {number} is not UTF-8 (byte 0x{byte:02x})") from error
+                raise HeadscanError(
+                    f"{path}, line {number} is not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8"
+                ) from error
             yield text.removesuffix("\n")
-
-
-def read_column(path: Path, column: str | None) -> Iterator[str]:
-    """Yield one column of a CSV, TSV (both with a header) or Parquet file; by default its only one.
-
-    Raises
-    ------
-    HeadscanError
-        If it cannot be read, or has no such column; the message names those there are.
-    """
-    return _parquet_column(path, column) if path.suffix == ".parquet" else _csv_column(path, column)
-
-
-def _csv_column(path: Path, column: str | None) -> Iterator[str]:
-    tabs = ".tsv" in path.suffixes
-    rows = csv.reader(
-        (f"{line}\n" for line in read_lines(path)), delimiter="\t" if tabs else ",", strict=not tabs,
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-    )  # fmt: skip
-    try:
-        place = _place(next(rows, []), column, path)
-        for row in rows:
-            if row and len(row) <= place:
-                raise HeadscanError(f"{path}, line {rows.line_num} has {len(row)} of the columns of its header")
-            yield row[place] if row else ""
-    except csv.Error as error:
-        raise HeadscanError(f"{path}, line {rows.line_num} is not CSV: {error}") from error
-
-
-def _parquet_column(path: Path, column: str | None) -> Iterator[str]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with _explained(path), parquet.ParquetFile(path) as file:
-            name = file.schema_arrow.names[_place(file.schema_arrow.names, column, path)]
-            for batch in file.iter_batches(columns=[name]):
-                yield from ("" if value is None else value for value in batch.column(0).to_pylist())
-    except pyarrow.ArrowException as error:
-        raise HeadscanError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-
-
-def _place(names: list[str], column: str | None, path: Path) -> int:
-    if column is None and len(names) == 1:
-        return 0
-    if column not in names:
-        said = "" if column is None else f", not {column!r}"
-        raise HeadscanError(
-            f"{path} has the columns {', '.join(names[:20]) or '(none)'}: name one of them (column, --column){said}"
-        )
-    return names.index(column)
 
 
 def read_conceptnet(path: Path) -> Iterator[str]:
@@ -113,7 +122,7 @@ def read_conceptnet(path: Path) -> Iterator[str]:
     HeadscanError
         If a line has not five fields.
     """
-    for number, line in enumerate(read_lines(path, longest=_LONGEST_ASSERTION), start=1):
+    for number, line in enumerate(read_lines(path, longest=LONGEST_RECORD), start=1):
         fields = line.split("\t")
         if len(fields) != 5:
             raise HeadscanError(
@@ -125,15 +134,36 @@ def read_conceptnet(path: Path) -> Iterator[str]:
                 yield " ".join(node.split("/")[3].replace("_", " ").split())
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file, unpacked, with UTF-8 in it and lines that end in a line feed."""
+    unpack = _PACKERS.get(path.suffix.lower(), open)
+    with cast("IO[bytes]", unpack(path, "rb")) as file:
+        head = file.read(_HEAD)
+        encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+        old_ends = b"\r" in head[:-1] and b"\n" not in head  # as text files of the first Macintosh
+        file.seek(0)
+        if encoding == "utf-8" and not old_ends:
+            yield file
+            return
+        data = file.read(_LONGEST_RECODED + 1)
+        if len(data) > _LONGEST_RECODED:
+            raise HeadscanError(f"{path} is {encoding} of more than {_LONGEST_RECODED:,} bytes: save it as UTF-8")
+        try:
+            text = data.decode(encoding, "strict" if encoding != "utf-8" else "surrogateescape")
+        except UnicodeDecodeError as error:
+            raise HeadscanError(f"{path} begins as {encoding} but is not: {error.reason}") from error
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        yield io.BytesIO(text.encode("utf-8", "surrogateescape"))
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Name the file in whatever goes wrong while it is read."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise HeadscanError(f"cannot read {path}: it is not a whole gzip file ({error})") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        packer = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}.get(path.suffix.lower(), "packed")
+        raise HeadscanError(f"cannot read {path}: it is not a whole {packer} file ({error})") from error
     except OSError as error:
         raise HeadscanError(f"cannot read {path}: {error.strerror or error}") from error

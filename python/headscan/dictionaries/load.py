@@ -17,7 +17,7 @@ import numpy as np
 from headscan.common import files
 from headscan.common.checks import whole_number
 from headscan.dictionaries.build import MANIFEST, build, encode_into, key_of
-from headscan.dictionaries.dictionary import HEAD, Dictionary, open_dictionary, save_place
+from headscan.dictionaries.dictionary import HEAD, Dictionary, is_dictionary, open_dictionary, save_place
 from headscan.dictionaries.encoding import Window, encode_windows, tokens_sample
 from headscan.dictionaries.rows import centre
 from headscan.dictionaries.vocabulary import PACKAGED, Vocabulary, read_vocabulary
@@ -39,6 +39,7 @@ def load_dictionary(
     model: Model,
     template: Template = None,
     column: str | None = None,
+    strict: bool = False,
     batch_size: int = 256,
     at_least: int = 2,
     cache: bool = True,
@@ -52,15 +53,18 @@ def load_dictionary(
     ----------
     source : str, path or iterable of str
         ``"demo"`` or ``"wordnet"`` (shipped with headscan), a text file (UTF-8, one concept a line, ``.gz``
-        allowed), a ``.csv``, ``.tsv`` or ``.parquet`` table, ``"conceptnet:FILE"`` (ConceptNet's assertions),
-        a folder written by `encode_dictionary` or `Dictionary.save`, or the texts themselves.
+        allowed), a ``.csv``, ``.tsv`` or ``.parquet`` table or a folder of its parts, ``.json``, ``.jsonl`` or
+        ``.yaml``, ``"conceptnet:FILE"`` (ConceptNet's assertions), a folder written by `encode_dictionary` or
+        `Dictionary.save`, or the texts themselves.
     model : Model
         From `load_model`; its text tower does the encoding.
     template : str or sequence of str, optional
         A text with ``{}`` where the concept goes, such as ``"a photo of a {}"``; of several, the unit embeddings
         are averaged. By default the concept stands alone.
     column : str, optional
-        Column of a table; may be left out where there is only one.
+        Column of a table or key of JSON's objects, by name or number from 1; may be left out where there is only one.
+    strict : bool, default False
+        Refuse a file with a row that is too long or holds line breaks, instead of mending or counting it out.
     batch_size : int, default 256
         Texts per forward pass.
     at_least : int, default 2
@@ -90,10 +94,11 @@ def load_dictionary(
     whole_number(at_least, "at_least")
     check_source(source)
     templates = _checked_templates(template)
-    if isinstance(source, (str, Path)) and str(source) not in PACKAGED and files.expanded(source).is_dir():
+    if isinstance(source, (str, Path)) and str(source) not in PACKAGED and is_dictionary(files.expanded(source)):
         given = None if template is None else templates
         return _load_saved(files.expanded(source), model=model, templates=given, at_least=at_least, verify=verify)
-    job = _job(source, model, templates, column=column, batch_size=batch_size, at_least=at_least)
+    vocabulary = read_vocabulary(source, column=column, strict=strict)
+    job = _job(vocabulary, model, templates, batch_size=batch_size, at_least=at_least)
     if not cache:
         return _in_memory(job, progress=progress)
     folder = files.cache_folder() if cache_dir is None else files.expanded(cache_dir)
@@ -115,6 +120,7 @@ def encode_dictionary(
     model: Model,
     template: Template = None,
     column: str | None = None,
+    strict: bool = False,
     batch_size: int = 256,
     progress: bool | None = None,
 ) -> Dictionary:
@@ -125,7 +131,7 @@ def encode_dictionary(
 
     Parameters
     ----------
-    source, model, template, column, batch_size, progress
+    source, model, template, column, strict, batch_size, progress
         As in `load_dictionary`; a saved folder is no list.
     folder : str or path
         Where the dictionary goes.
@@ -141,7 +147,12 @@ def encode_dictionary(
     """
     check_model(model)
     check_source(source)
-    job = _job(source, model, _checked_templates(template), column=column, batch_size=batch_size, at_least=2)
+    if isinstance(source, (str, Path)) and is_dictionary(files.expanded(source)):
+        raise HeadscanError(
+            f"{source} is a dictionary already, no list: headscan vocab makes new ones of dictionaries"
+        )
+    vocabulary = read_vocabulary(source, column=column, strict=strict)
+    job = _job(vocabulary, model, _checked_templates(template), batch_size=batch_size, at_least=2)
     target = save_place(folder)
     found = _found(target, job) if str(key_of(target / MANIFEST)).startswith(job.key) else None
     return found or _on_disk(job, target, progress=progress)
@@ -188,17 +199,13 @@ class _Job:
             "repeated": vocabulary.repeated,
             "same_tokens": len(vocabulary.texts) - kept,
             "truncated": truncated,
-            "history": (),
+            "history": vocabulary.history,
         }
 
 
-def _job(
-    source: str | Path | Iterable[str], model: Model, templates: tuple[str, ...], *, column: str | None,
-    batch_size: int, at_least: int,
-) -> _Job:  # fmt: skip
+def _job(vocabulary: Vocabulary, model: Model, templates: tuple[str, ...], *, batch_size: int, at_least: int) -> _Job:
     whole_number(batch_size, "batch_size", least=1)
-    vocabulary = read_vocabulary(source, column=column)
-    _check_size(len(vocabulary.texts), vocabulary.source, at_least)
+    _check_size(len(vocabulary.texts), vocabulary.source, at_least, noted=vocabulary.read_as)
     return _Job(vocabulary, model, templates, batch_size)
 
 
@@ -233,6 +240,7 @@ def _found(entry: Path, job: _Job) -> Dictionary | None:
         "source": vocabulary.source,
         "blank": vocabulary.blank,
         "repeated": vocabulary.repeated,
+        "history": vocabulary.history,
     }
     same = replace(found, **counts)  # the same texts may come from another file
     vars(same).update(packed=found.packed, hash=found.hash)
@@ -287,7 +295,8 @@ def _checked_template(template: object) -> str:
     return template
 
 
-def _check_size(concepts: int, source: str, at_least: int) -> None:
+def _check_size(concepts: int, source: str, at_least: int, *, noted: str = "") -> None:
     if concepts < max(at_least, 2):
         reason = f"{at_least} are needed" if at_least > 2 else "centring leaves nothing of a single one"
-        raise HeadscanError(f"the dictionary {source} has {concepts} concept{'s' * (concepts != 1)}: {reason}")
+        noted = f" (read {noted})" if noted else ""
+        raise HeadscanError(f"the dictionary {source} has {concepts} concept{'s' * (concepts != 1)}: {reason}{noted}")
