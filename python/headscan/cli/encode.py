@@ -14,8 +14,10 @@ examples:
   headscan encode conceptnet:conceptnet-assertions-5.7.0.csv.gz --model demo --out conceptnet
   headscan encode concepts.txt.gz --model demo --template "a photo of a {}" --template "a drawing of a {}" --out two
 
-A list is demo, wordnet, a text file with one concept a line (UTF-8, .gz allowed), a .csv, .tsv or .parquet table,
-or conceptnet: and ConceptNet's file of assertions. The same command resumes an encoding that was interrupted.
+A list is demo, wordnet, a text file with one concept a line (UTF-8, .gz allowed), a .csv, .tsv or .parquet table, a
+folder of .parquet parts, .json, .jsonl or .yaml, or conceptnet: and ConceptNet's file of assertions. Line breaks and
+tabs in a row become spaces; rows that are too long are left out and counted, or refused with --strict. The same
+command resumes an encoding that was interrupted.
 """
 
 
@@ -35,7 +37,9 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--model", required=True, help="demo, an open_clip name, hf-hub:org/repo, local-dir:path")
     add("--out", metavar="DIR", type=path, required=True, help="folder for the dictionary")
     add_shared(encode, "pretrained")
-    add("--column", metavar="NAME", help="column of a table; may be left out where there is only one")
+    column = "column of a table, key of JSON's objects, or their number from 1; may be left out where there is one"
+    add("--column", metavar="NAME", help=column)
+    add("--strict", action="store_true", help="refuse a list with rows that are too long or hold line breaks")
     add("--template", metavar="TEXT", action="append", help="text with {} for the concept; several are averaged")
     add_shared(encode, "batch_size", "device", "threads")
     types = ("float32", "float16", "bfloat16")
@@ -49,12 +53,18 @@ def _run(options: argparse.Namespace) -> Output:
         model=options.model, pretrained=options.pretrained, device=options.device, dtype=options.dtype,
         dictionary=options.list, template=options.template, batch_size=options.batch_size, threads=options.threads,
     )  # fmt: skip
-    dictionary = encode_by_name(sources, options.out, column=options.column)
+    dictionary = encode_by_name(sources, options.out, column=options.column, strict=options.strict)
     folder = options.out.resolve()
     dropped = {name: getattr(dictionary, name) for name in ("blank", "repeated", "same_tokens")}
     line = (
         f"{len(dictionary):,} concepts of {dictionary.source} in {folder}; dropped {dictionary.blank:,} blank, "
         f"{dictionary.repeated:,} repeated, {dictionary.same_tokens:,} with the tokens of another"
     )
-    facts = {"folder": str(folder), "source": dictionary.source, "concepts": len(dictionary), "dropped": dropped}
-    return Output([line], facts)
+    facts = {
+        "folder": str(folder),
+        "source": dictionary.source,
+        "concepts": len(dictionary),
+        "dropped": dropped,
+        "history": dictionary.history,
+    }
+    return Output([*dictionary.history, line], facts)

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headscan.common import files
 from headscan.common.checks import check_threads
 from headscan.core import devices
 from headscan.dictionaries.dictionary import save_place
-from headscan.dictionaries.load import Dictionary, Template, check_source, encode_dictionary, load_dictionary
+from headscan.dictionaries.load import (
+    Dictionary,
+    Template,
+    check_list,
+    check_source,
+    encode_dictionary,
+    load_dictionary,
+)
 from headscan.dictionaries.vocabulary import list_path
 from headscan.errors import HeadscanError
 from headscan.models.load import load_model
@@ -100,7 +106,9 @@ class Sources:
         )
 
 
-def encode_by_name(sources: Sources, folder: str | Path, *, column: str | None = None) -> Dictionary:
+def encode_by_name(
+    sources: Sources, folder: str | Path, *, column: str | None = None, strict: bool = False
+) -> Dictionary:
     """Encode the list of `sources` with its model into a folder; see `encode_dictionary`.
 
     Raises
@@ -110,11 +118,8 @@ def encode_by_name(sources: Sources, folder: str | Path, *, column: str | None =
     """
     save_place(folder)
     sources.check()
-    if files.expanded(sources.list).is_dir():
-        raise HeadscanError(
-            f"{sources.list} is a folder, not a list of concepts: headscan vocab changes dictionaries"
-        )
+    check_list(sources.list)
     return encode_dictionary(
         sources.list, folder, model=sources.load_model(), template=sources.template, column=column,
-        batch_size=sources.batch_size,
+        strict=strict, batch_size=sources.batch_size,
     )  # fmt: skip

@@ -27,7 +27,7 @@ from headscan.models.model import check_model
 if TYPE_CHECKING:
     from headscan.models.model import Model
 
-__all__ = ["Dictionary", "Template", "check_source", "encode_dictionary", "load_dictionary"]
+__all__ = ["Dictionary", "Template", "check_list", "check_source", "encode_dictionary", "load_dictionary"]
 
 _log = logging.getLogger(__name__)
 Template = str | Sequence[str] | None
@@ -147,10 +147,7 @@ def encode_dictionary(
     """
     check_model(model)
     check_source(source)
-    if isinstance(source, (str, Path)) and is_dictionary(files.expanded(source)):
-        raise HeadscanError(
-            f"{source} is a dictionary already, no list: headscan vocab makes new ones of dictionaries"
-        )
+    check_list(source)
     vocabulary = read_vocabulary(source, column=column, strict=strict)
     job = _job(vocabulary, model, _checked_templates(template), batch_size=batch_size, at_least=2)
     target = save_place(folder)
@@ -273,6 +270,20 @@ def check_source(source: object) -> None:
     if not isinstance(source, (str, Path, Iterable)) or (isinstance(source, str) and not source):
         came = "''" if isinstance(source, str) else type(source).__qualname__
         raise HeadscanError(f"a dictionary is the name of a list, a file, a saved folder or texts, not {came}")
+
+
+def check_list(source: object) -> None:
+    """Raise if `source` is a dictionary already, where a list is expected.
+
+    Raises
+    ------
+    HeadscanError
+        If it is.
+    """
+    if isinstance(source, (str, Path)) and is_dictionary(files.expanded(source)):
+        raise HeadscanError(
+            f"{source} is a folder with a dictionary, not a list of concepts: headscan vocab changes dictionaries"
+        )
 
 
 def _checked_templates(template: Template) -> tuple[str, ...]:
