@@ -11,20 +11,25 @@ namespace headscan {
 
 inline constexpr std::size_t kGroupQueries = 6;  // queries a tile: 6 x 64 sums fill 24 zmm accumulators
 
-// What bounds the scores of one block of atoms: (64) each, beyond (kSegments - 1, 64).
+// What bounds the scores of one block of atoms over some segments: (64) each; beyond the last of them.
 struct BlockBounds {
   const float *scale, *error, *beyond;
 };
 
-// What bounds the scores of one query, in units of the score or of one step of the kept byte. After segment s,
-//   score <= kept * byte + scale_i * scale * sum + error_i * norm[s] + beyond_i[s] * beyond[s] + slack
-// with the last term of the atom zero after the last segment.
+// What bounds the scores of one query over some segments, in units of the score or of one step of the kept byte:
+//   score <= kept * byte + scale_i * scale * sum + error_i * norm + beyond_i * beyond + slack
 struct QueryBounds {
-  float kept = 0, scale = 0, slack = 0;
-  float norm[kSegments] = {}, beyond[kSegments] = {};
-  std::int32_t offset[kSegments] = {};  // -128 * sum of the query's codes, for atoms stored as value + 128
-  int shift = 0;                        // sums of coarse segments count 2^shift
+  float scale = 0, slack = 0, norm = 0, beyond = 0, kept = 0;
+  float floor = 0;          // a score known to be reached
+  std::int32_t offset = 0;  // -128 * sum of the query's codes, for atoms stored as value + 128
+  int shift = 0;            // the sum counts 2^shift
 };
+
+// Rows of codes with room for whole vectors.
+inline constexpr std::size_t kRowAlignment = 64;
+inline constexpr std::size_t padded_row(std::size_t bytes) {
+  return (bytes + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+}
 
 struct Int8Kernels {
   const char* isa;
@@ -39,11 +44,18 @@ struct Int8Kernels {
   void (*keep_scores)(const std::int32_t* sums, const BlockBounds& block, const QueryBounds* queries,
                       std::size_t count, std::uint8_t* kept, std::uint8_t* maxima);
 
-  // after = before + the sums of one segment (before is not read in segment 0). Bit i of the result is set where the
-  // upper bound of atom i still reaches `floor`, or its kept byte is 255.
-  std::uint64_t (*advance)(const std::int32_t* before, const std::int32_t* sums, std::size_t segment,
-                           const std::uint8_t* kept, const BlockBounds& block, const QueryBounds& query, float floor,
-                           std::int32_t* after);
+  // after = before (null: zero) + the sums of one segment. Bit i of the result is set where the upper bound of atom i
+  // still reaches the query's floor.
+  std::uint64_t (*advance)(const std::int32_t* before, const std::int32_t* sums, const std::uint8_t* kept,
+                           const BlockBounds& block, const QueryBounds& query, std::int32_t* after);
+
+  // rows (64, row_bytes) = the codes of `steps` times four values of one block, atom by atom, zero up to the padding.
+  void (*by_atom)(const std::uint8_t* atoms, std::size_t steps, std::size_t row_bytes, std::uint8_t* rows);
+
+  // sums[i] = the product of row i of rows (64, row_bytes), a multiple of kRowAlignment, with codes readable as far
+  // as the padding, for the set bits i of `atoms` alone.
+  void (*dot_rows)(const std::uint8_t* rows, std::size_t row_bytes, const std::int8_t* codes, std::uint64_t atoms,
+                   std::int32_t* sums);
 
   // Bit i of 64 is set where values[i] >= floors[i].
   std::uint64_t (*at_least)(const std::uint8_t* values, const std::uint8_t* floors);

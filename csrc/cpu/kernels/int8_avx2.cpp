@@ -70,6 +70,23 @@ void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top) {
   *top = reinterpret_cast<u8x16>(largest);
 }
 
+void dot_rows(const std::uint8_t* rows, std::size_t row_bytes, const std::int8_t* codes, std::uint64_t atoms,
+              std::int32_t* sums) {
+  for (; atoms != 0; atoms &= atoms - 1) {
+    const int i = __builtin_ctzll(atoms);
+    const std::uint8_t* row = rows + static_cast<std::size_t>(i) * row_bytes;
+    __m256i sum = _mm256_setzero_si256();
+    for (std::size_t byte = 0; byte < row_bytes; byte += 16) {
+      const __m128i atom = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + byte));
+      const __m128i query = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + byte));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepu8_epi16(atom), _mm256_cvtepi8_epi16(query)));
+    }
+    std::int32_t lanes[8];
+    std::memcpy(lanes, &sum, sizeof(sum));
+    sums[i] = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+  }
+}
+
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
   std::uint64_t mask = 0;
   for (std::size_t i = 0; i < 64; i += 32) {
@@ -83,6 +100,6 @@ std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
 
 }  // namespace
 
-const Int8Kernels kInt8Avx2 = {"avx2", dot_tile, keep_scores, advance, at_least};
+const Int8Kernels kInt8Avx2 = {"avx2", dot_tile, keep_scores, advance, by_atom, dot_rows, at_least};
 
 }  // namespace headscan

@@ -90,12 +90,25 @@ void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top) {
   *top = reinterpret_cast<u8x16>(_mm_max_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
 }
 
+void dot_rows(const std::uint8_t* rows, std::size_t row_bytes, const std::int8_t* codes, std::uint64_t atoms,
+              std::int32_t* sums) {
+  for (; atoms != 0; atoms &= atoms - 1) {
+    const int i = __builtin_ctzll(atoms);
+    const std::uint8_t* row = rows + static_cast<std::size_t>(i) * row_bytes;
+    __m512i sum = _mm512_setzero_si512();
+    for (std::size_t byte = 0; byte < row_bytes; byte += 64) {
+      sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row + byte), _mm512_loadu_si512(codes + byte));
+    }
+    sums[i] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
   return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(values), _mm512_loadu_si512(floors));
 }
 
 }  // namespace
 
-const Int8Kernels kInt8Avx512Vnni = {"avx512vnni", dot_tile, keep_scores, advance, at_least};
+const Int8Kernels kInt8Avx512Vnni = {"avx512vnni", dot_tile, keep_scores, advance, by_atom, dot_rows, at_least};
 
 }  // namespace headscan

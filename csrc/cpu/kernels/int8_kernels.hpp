@@ -24,9 +24,9 @@ inline V read(const T* from) {
   return value;
 }
 
-inline f32x16 upper_bound(i32x16 sum, const BlockBounds& block, const QueryBounds& query, float norm, std::size_t i) {
+inline f32x16 upper_bound(i32x16 sum, const BlockBounds& block, const QueryBounds& query, std::size_t i) {
   return __builtin_convertvector(sum, f32x16) * (read<f32x16>(block.scale + i) * query.scale) +
-         (read<f32x16>(block.error + i) * norm + query.slack);
+         (read<f32x16>(block.error + i) * query.norm + query.slack);
 }
 
 // Lanes of a and b in turn, each the larger of two.
@@ -38,16 +38,13 @@ inline u8x16 merge(u8x16 a, u8x16 b) {
 
 void keep_scores(const std::int32_t* sums, const BlockBounds& block, const QueryBounds* queries, std::size_t count,
                  std::uint8_t* kept, std::uint8_t* maxima) {
-  static_assert(kCoarseSegments == 2 && kSegments == 4, "the offsets below are of those segments");
   u8x16 tops[8] = {};
   for (std::size_t q = 0; q < count; ++q) {
     const QueryBounds& query = queries[q];
-    const std::int32_t offset =
-        (query.offset[0] + query.offset[1]) * (1 << query.shift) + query.offset[2] + query.offset[3];
     f32x16 bounds[kBlockAtoms / 16];
     for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
-      const i32x16 sum = read<i32x16>(sums + q * kBlockAtoms + i) + offset;
-      bounds[i / 16] = upper_bound(sum, block, query, query.norm[kSegments - 1], i);
+      const i32x16 sum = read<i32x16>(sums + q * kBlockAtoms + i) + query.offset;
+      bounds[i / 16] = upper_bound(sum, block, query, i);
     }
     narrow(bounds, kept + q * kBlockAtoms, &tops[q]);
   }
@@ -57,24 +54,59 @@ void keep_scores(const std::int32_t* sums, const BlockBounds& block, const Query
   for (std::size_t q = 0; q < count; ++q) maxima[q] = most[2 * q];
 }
 
-std::uint64_t advance(const std::int32_t* before, const std::int32_t* sums, std::size_t segment,
-                      const std::uint8_t* kept, const BlockBounds& block, const QueryBounds& query, float floor,
-                      std::int32_t* after) {
+template <bool kFirst>
+inline std::uint64_t advance_sums(const std::int32_t* before, const std::int32_t* sums, const std::uint8_t* kept,
+                                  const BlockBounds& block, const QueryBounds& query, std::int32_t* after) {
   std::uint64_t mask = 0;
-  const int shift = segment < kCoarseSegments ? query.shift : 0;
   for (std::size_t i = 0; i < kBlockAtoms; i += 16) {
-    i32x16 sum = (read<i32x16>(sums + i) + query.offset[segment]) << shift;
-    if (segment > 0) sum += read<i32x16>(before + i);
+    i32x16 sum = (read<i32x16>(sums + i) + query.offset) << query.shift;
+    if (!kFirst) sum += read<i32x16>(before + i);
     std::memcpy(after + i, &sum, sizeof(sum));
-    const i32x16 steps = widen(kept + i);
-    f32x16 bound =
-        upper_bound(sum, block, query, query.norm[segment], i) + __builtin_convertvector(steps, f32x16) * query.kept;
-    if (segment + 1 < kSegments) {
-      bound += read<f32x16>(block.beyond + segment * kBlockAtoms + i) * query.beyond[segment];
-    }
-    mask |= sign_mask((bound >= floor) | (steps == 255)) << i;
+    const f32x16 bound = upper_bound(sum, block, query, i) +
+                         __builtin_convertvector(widen(kept + i), f32x16) * query.kept +
+                         read<f32x16>(block.beyond + i) * query.beyond;
+    mask |= sign_mask(bound >= query.floor) << i;
   }
   return mask;
+}
+
+std::uint64_t advance(const std::int32_t* before, const std::int32_t* sums, const std::uint8_t* kept,
+                      const BlockBounds& block, const QueryBounds& query, std::int32_t* after) {
+  return before == nullptr ? advance_sums<true>(before, sums, kept, block, query, after)
+                           : advance_sums<false>(before, sums, kept, block, query, after);
+}
+
+// Stage of a 16 x 16 transposition: rows `distance` apart swap the halves of every 2 * distance lanes.
+template <int kDistance>
+inline void swap_lanes(i32x16* rows) {
+  i32x16 low{}, high{};
+  for (int lane = 0; lane < 16; ++lane) {
+    const bool second = (lane & kDistance) != 0;
+    low[lane] = second ? lane - kDistance + 16 : lane;
+    high[lane] = second ? lane + 16 : lane + kDistance;
+  }
+  for (int i = 0; i < 16; ++i) {
+    if ((i & kDistance) != 0) continue;
+    const i32x16 a = rows[i], b = rows[i + kDistance];
+    rows[i] = __builtin_shuffle(a, b, low);
+    rows[i + kDistance] = __builtin_shuffle(a, b, high);
+  }
+}
+
+void by_atom(const std::uint8_t* atoms, std::size_t steps, std::size_t row_bytes, std::uint8_t* rows) {
+  for (std::size_t step = 0; step < row_bytes / 4; step += 16) {
+    for (std::size_t atom = 0; atom < kBlockAtoms; atom += 16) {
+      i32x16 tile[16];
+      for (std::size_t i = 0; i < 16; ++i) {
+        tile[i] = step + i < steps ? read<i32x16>(atoms + ((step + i) * kBlockAtoms + atom) * 4) : i32x16{};
+      }
+      swap_lanes<1>(tile);
+      swap_lanes<2>(tile);
+      swap_lanes<4>(tile);
+      swap_lanes<8>(tile);
+      for (std::size_t i = 0; i < 16; ++i) std::memcpy(rows + (atom + i) * row_bytes + step * 4, &tile[i], 64);
+    }
+  }
 }
 
 }  // namespace

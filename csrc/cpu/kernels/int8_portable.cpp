@@ -43,6 +43,16 @@ void narrow(const f32x16* lanes, std::uint8_t* bytes, u8x16* top) {
   *top = largest;
 }
 
+void dot_rows(const std::uint8_t* rows, std::size_t row_bytes, const std::int8_t* codes, std::uint64_t atoms,
+              std::int32_t* sums) {
+  for (; atoms != 0; atoms &= atoms - 1) {
+    const int i = __builtin_ctzll(atoms);
+    const std::uint8_t* row = rows + static_cast<std::size_t>(i) * row_bytes;
+    sums[i] = 0;
+    for (std::size_t byte = 0; byte < row_bytes; ++byte) sums[i] += row[byte] * codes[byte];
+  }
+}
+
 std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
   std::uint64_t mask = 0;
   for (std::size_t i = 0; i < 64; ++i) mask |= static_cast<std::uint64_t>(values[i] >= floors[i]) << i;
@@ -51,6 +61,6 @@ std::uint64_t at_least(const std::uint8_t* values, const std::uint8_t* floors) {
 
 }  // namespace
 
-const Int8Kernels kInt8Portable = {"portable", dot_tile, keep_scores, advance, at_least};
+const Int8Kernels kInt8Portable = {"portable", dot_tile, keep_scores, advance, by_atom, dot_rows, at_least};
 
 }  // namespace headscan

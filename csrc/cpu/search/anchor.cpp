@@ -9,7 +9,6 @@
 namespace headscan {
 namespace {
 
-constexpr std::size_t kLineBytes = 64;
 std::size_t groups(std::size_t count) { return (count + kGroupQueries - 1) / kGroupQueries; }
 
 }  // namespace
@@ -29,8 +28,7 @@ Anchor::Anchor(const PackedAtoms& packed, std::size_t panel_size)
 std::uint64_t Anchor::set(const Panel& panel, const RotatedQueries& rotated, Pool& pool) {
   const std::size_t count = panel.queries.rows, blocks = packed_.blocks();
   pool.run(count, [&](std::size_t query, std::size_t) { set_query(panel, rotated, query); });
-  // Several blocks a task, so that each worker knows which comes next.
-  const std::size_t run = std::clamp<std::size_t>(blocks / (pool.workers() * 16), 1, 16);
+  const std::size_t run = blocks_a_task(blocks, pool);
   pool.run((blocks + run - 1) / run, [&](std::size_t task, std::size_t) {
     const std::size_t end = std::min((task + 1) * run, blocks);
     for (std::size_t block = task * run; block < end; ++block) score_block(block, block + 1 < end, count);
@@ -51,8 +49,7 @@ void Anchor::set_query(const Panel& panel, const RotatedQueries& rotated, std::s
   }
   const double longest = packed_.largest_norm * scale.norm;
   scale.step = longest > 0 ? static_cast<double>(rounded_up(longest / 254)) : 1.0;
-  const Quantised quantised = coded_.set(query, row, scale.step);
-  const double error = quantised.error + rotation_error(width) * scale.norm;
+  const double error = coded_.set(query, row, scale.step) + rotation_error(width) * scale.norm;
   coded_.bounds(query).slack =  // 1: truncation
       1 + rounded_up((packed_.largest_norm * error + kFloatSlack * longest) / scale.step);
 }

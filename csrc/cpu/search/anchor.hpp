@@ -2,6 +2,7 @@
 // byte. It answers its own round, and narrows down the rounds after it (move.hpp).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -13,6 +14,12 @@
 namespace headscan {
 
 inline constexpr std::size_t kChunk = 64;  // queries whose floors are compared at once
+inline constexpr std::size_t kLineBytes = 64;
+
+// Several blocks a task, so that each worker knows which comes next.
+inline std::size_t blocks_a_task(std::size_t blocks, const Pool& pool) {
+  return std::clamp<std::size_t>(blocks / (pool.workers() * 16), 1, 16);
+}
 
 class Anchor {
  public:

@@ -31,18 +31,26 @@ void RotatedQueries::rotate(const Panel& panel, Pool& pool) {
   });
 }
 
-Quantised CodedQueries::set(std::size_t query, const float* rotated, double unit) {
-  std::int8_t* codes = &codes_[query * code_bytes_];
-  const Quantised quantised = quantise(rotated, layout_, layout_.shift, codes);
+Coded quantise_query(const float* rotated, const PackedLayout& layout, std::int8_t* codes) {
+  Coded out;
+  out.quantised = quantise(rotated, layout, layout.shift, codes);
+  for (std::size_t s = 0; s < kSegments; ++s) {
+    const std::int8_t* first = codes + layout.segment_start(s);
+    out.offset[s] = -128 * std::accumulate(first, first + layout.segment_steps(s) * 4, 0);
+  }
+  return out;
+}
+
+double CodedQueries::set(std::size_t query, const float* rotated, double unit) {
+  const auto [quantised, offset] = quantise_query(rotated, layout_, &codes_[query * code_bytes_]);
   QueryBounds& bounds = bounds_[query];
   bounds.scale = static_cast<float>(static_cast<double>(quantised.scale) / unit);
-  bounds.shift = 2 * layout_.shift;
+  bounds.norm = rounded_up(quantised.norm[kSegments - 1] / unit);
+  bounds.offset = 0;
   for (std::size_t s = 0; s < kSegments; ++s) {
-    const std::int8_t* first = codes + layout_.segment_start(s);
-    bounds.norm[s] = rounded_up(quantised.norm[s] / unit);
-    bounds.offset[s] = -128 * std::accumulate(first, first + layout_.segment_steps(s) * 4, 0);
+    bounds.offset += offset[s] * (s < kCoarseSegments ? 1 << (2 * layout_.shift) : 1);
   }
-  return quantised;
+  return quantised.error;
 }
 
 }  // namespace headscan

@@ -28,20 +28,27 @@ class RotatedQueries {
   std::vector<float> queries_, rotated_;  // (panel, ld)
 };
 
-// Codes of one pass over the dictionary, and what bounds the scores made with them.
+// A bound's scale, and how far codes of a query are from what they stand for.
+struct Coded {
+  Quantised quantised;
+  std::int32_t offset[kSegments];  // -128 * sum of the codes of each segment
+};
+
+// codes (steps * 4), zero past the width, = a rotated vector quantised.
+Coded quantise_query(const float* rotated, const PackedLayout& layout, std::int8_t* codes);
+
+// Codes of whole queries and what bounds their scores over all segments.
 class CodedQueries {
  public:
   CodedQueries(const PackedAtoms& packed, std::size_t panel_size)
       : layout_(packed), code_bytes_(packed.steps() * 4), codes_(panel_size * code_bytes_), bounds_(panel_size) {}
 
-  // Quantises a rotated vector into row `query` and sets scale, norms and offsets of its bounds; `unit` is what the
-  // bounds are measured in.
-  Quantised set(std::size_t query, const float* rotated, double unit);
+  // Quantises a rotated vector into row `query` and sets all of its bounds but the slack; `unit` is what they are
+  // measured in. Returns the distance to the codes.
+  double set(std::size_t query, const float* rotated, double unit);
 
   const std::int8_t* codes(std::size_t query) const { return &codes_[query * code_bytes_]; }
   QueryBounds& bounds(std::size_t query) { return bounds_[query]; }
-  const QueryBounds& bounds(std::size_t query) const { return bounds_[query]; }
-  std::size_t code_bytes() const { return code_bytes_; }
 
  private:
   PackedLayout layout_;
@@ -50,9 +57,12 @@ class CodedQueries {
   std::vector<QueryBounds> bounds_;
 };
 
-inline BlockBounds block_bounds(const PackedAtoms& packed, std::size_t block) {
+// Bounds of a block's scores over the segments up to `last`.
+inline BlockBounds block_bounds(const PackedAtoms& packed, std::size_t block, std::size_t last = kSegments - 1) {
   const std::size_t first = block * kBlockAtoms;
-  return {packed.scale + first, packed.error + first, packed.beyond + first * (kSegments - 1)};
+  const float* error = packed.error + first;  // nothing lies beyond the last segment: any finite values, counted 0
+  return {packed.scale + first, error,
+          last + 1 < kSegments ? packed.beyond + first * (kSegments - 1) + last * kBlockAtoms : error};
 }
 
 inline const std::uint8_t* block_codes(const PackedAtoms& packed, std::size_t block) {

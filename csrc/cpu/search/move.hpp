@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "cpu/search/anchor.hpp"
-#include "cpu/search/coded_queries.hpp"
+#include "cpu/search/block_pairs.hpp"
+#include "cpu/search/moved_queries.hpp"
 #include "cpu/search/rescore.hpp"
 
 namespace headscan {
@@ -20,29 +21,31 @@ class Move {
  public:
   Move(const PackedAtoms& packed, const Anchor& anchor, std::size_t panel_size);
 
-  // Names the atoms that can be a query's best. Returns the multiply-adds that took.
-  std::uint64_t offer_candidates(const Panel& panel, const RotatedQueries& rotated, Pool& pool, Rescorer& rescorer);
+  // Names the atoms that can be a query's best.
+  Work offer_candidates(const Panel& panel, const RotatedQueries& rotated, Pool& pool, Rescorer& rescorer);
 
  private:
   struct Worker {
+    Worker(const PackedAtoms& packed, const Anchor& anchor) : pairs(packed, anchor) {}
     std::vector<float> delta;
-    std::vector<std::int32_t> running;   // (passing, 64) sums over the segments so far
-    std::vector<std::uint32_t> passing;  // queries that a block still matters to
-    std::uint64_t multiply_adds = 0;
+    std::vector<std::int32_t> running;         // (passing, 64) sums over the segments so far
+    std::vector<std::uint32_t> passing, next;  // queries that this block and the one after it still matter to
+    BlockPairs pairs;
+    Work work;
   };
 
   void set_query(const Panel& panel, const float* rotated, std::size_t query, double best, Worker& worker);
   std::uint8_t angle_floor(const Panel& panel, std::size_t query, double best) const;
-  void start_block(std::size_t block, std::size_t count, Worker& worker) const;
-  void search_block(const Panel& panel, std::size_t block, std::size_t worker, Rescorer& rescorer);
+  void look_ahead(std::size_t block, std::size_t count, Worker& worker) const;
+  void search_segment(std::size_t block, std::size_t segment, Worker& worker);
+  void search_blocks(const Panel& panel, std::size_t first, std::size_t end, std::size_t worker, Rescorer& rescorer);
 
   const PackedAtoms& packed_;
   const Anchor& anchor_;
   const Int8Kernels& kernels_;
   std::size_t panel_size_;
-  CodedQueries coded_;
+  MovedQueries moved_;
   std::vector<std::uint8_t> floors_;  // (panel): kept bytes below this cannot reach the best
-  std::vector<float> best_known_;     // (panel): a lower bound of the round's best, rounded down
   std::vector<Worker> workers_;
 };
 

@@ -12,6 +12,13 @@ float largest(const float* values, std::size_t count) {
   return out;
 }
 
+// To the nearest whole number, ties to even, for magnitudes below 2^22: what lies past the point does not fit beside
+// 1.5 * 2^23. (std::nearbyint is a call where the instruction set is the oldest.)
+float to_whole(float value) {
+  constexpr float kShift = 0x1.8p23F;
+  return (value + kShift) - kShift;
+}
+
 }  // namespace
 
 Quantised quantise(const float* values, const PackedLayout& layout, int shift, std::int8_t* codes) {
@@ -25,7 +32,7 @@ Quantised quantise(const float* values, const PackedLayout& layout, int shift, s
     const float step = s < kCoarseSegments ? out.scale * coarser : out.scale;
     const float inverse = step > 0 ? 1 / step : 0.0F;
     for (std::size_t i = layout.segment_start(s); i < layout.segment_start(s + 1); ++i) {
-      const float code = std::clamp(std::nearbyint(values[i] * inverse), -127.0F, 127.0F);
+      const float code = std::clamp(to_whole(values[i] * inverse), -127.0F, 127.0F);
       codes[i] = static_cast<std::int8_t>(code);
       const double value = static_cast<double>(values[i]),
                    coded = static_cast<double>(code) * static_cast<double>(step);

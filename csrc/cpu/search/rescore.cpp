@@ -35,8 +35,9 @@ double Rescorer::exact(const Panel& panel, std::size_t query, std::int64_t atom,
 double Rescorer::best_of(const Panel& panel, std::size_t query, const std::vector<std::int64_t>& atoms,
                          std::size_t worker) {
   double best = -std::numeric_limits<double>::infinity();
-  for (const auto atom : atoms) {
-    if (!panel.has_picked(query, atom)) best = std::max(best, exact(panel, query, atom, worker));
+  for (std::size_t i = 0; i < atoms.size(); ++i) {
+    if (i + 2 < atoms.size()) rows_.prefetch(atoms[i + 2]);
+    if (!panel.has_picked(query, atoms[i])) best = std::max(best, exact(panel, query, atoms[i], worker));
   }
   return best;
 }

@@ -12,7 +12,7 @@
 
 namespace headscan {
 
-inline constexpr std::size_t kKnownAtoms = 32;  // atoms remembered a query, to know a good score at once
+inline constexpr std::size_t kKnownAtoms = 16;  // atoms remembered a query, to know a good score at once
 
 class Rescorer {
  public:

@@ -5,6 +5,10 @@
 namespace headscan {
 namespace {
 
+// A bound takes as long as this many multiply-adds of a pass (sampled on the machine of kFewAtoms, move.cpp). Only
+// when a new anchor pays depends on it.
+constexpr std::uint64_t kBoundCost = 192;
+
 std::size_t whole_chunks(std::size_t queries) { return (queries + kChunk - 1) / kChunk * kChunk; }
 
 }  // namespace
@@ -29,10 +33,10 @@ void SearchInt8::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {
     anchor_.offer_candidates(panel, pool, rescorer_);
     move_costs_.clear();
   } else {
-    const std::uint64_t taken = move_.offer_candidates(panel, rotated_, pool, rescorer_);
-    multiply_adds_ += taken;
+    const Work work = move_.offer_candidates(panel, rotated_, pool, rescorer_);
+    multiply_adds_ += work.multiply_adds;
     const double pass = static_cast<double>(panel.queries.rows * packed_.blocks() * packed_.block_bytes());
-    move_costs_.push_back(static_cast<double>(taken) / pass);
+    move_costs_.push_back(static_cast<double>(work.multiply_adds + kBoundCost * work.bounds) / pass);
   }
   rescorer_.decide(panel, pool, best);
 }
