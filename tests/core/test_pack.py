@@ -145,7 +145,7 @@ class TestSaved:
         with pytest.raises(hs.HeadscanError, match="damaged"):
             hs.load_packed(saved[1], verify=False)
         path.unlink()
-        with pytest.raises(hs.HeadscanError, match="damaged"):
+        with pytest.raises(hs.HeadscanError, match="there is no file"):
             hs.load_packed(saved[1])
 
     def test_arrays_that_do_not_fit_are_refused(self, saved):
