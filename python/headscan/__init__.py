@@ -41,9 +41,10 @@ from headscan.errors import HeadscanError
 from headscan.explanations.coherence import code_coherence, concept_coherence, encode_sentences
 from headscan.explanations.directions import Explanations, explain_directions
 from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
+from headscan.explanations.null import NullFidelity, null_fidelity
 from headscan.explanations.published import load_published_scan
 from headscan.explanations.scan import Scan, load_scan, scan
-from headscan.explanations.significance import NullFidelity, null_fidelity, p_values, q_values
+from headscan.explanations.significance import local_fdr, p_values, q_values
 from headscan.heads.contributions import Contributions, contributions
 from headscan.heads.factors import QKFactors, VOFactors, qk_factors, vo_factors
 from headscan.models.adapters import Adapter, load_adapter
@@ -103,6 +104,7 @@ __all__ = [
     "load_published_dictionary",
     "load_published_scan",
     "load_scan",
+    "local_fdr",
     "merge_dictionaries",
     "null_fidelity",
     "p_values",

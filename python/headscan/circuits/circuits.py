@@ -18,7 +18,8 @@ from headscan.core import devices
 from headscan.dictionaries.load import Dictionary
 from headscan.errors import HeadscanError
 from headscan.explanations.directions import explain_directions
-from headscan.explanations.significance import null_fidelity, p_values, q_values
+from headscan.explanations.null import null_fidelity
+from headscan.explanations.significance import p_values, q_values
 from headscan.explanations.table import dictionary_facts, make_table, model_facts
 from headscan.heads.layers import select_layers
 from headscan.models.joint import JointMap, joint_map

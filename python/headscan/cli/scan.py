@@ -50,6 +50,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_choices(scan: argparse.ArgumentParser) -> None:
     from headscan.explanations.directions import CODES
+    from headscan.explanations.null import RANDOM_DIRECTIONS
 
     choices = scan.add_argument_group("what to explain, and how")
     add_shared(choices, "layers", "k", "coherence", "threads")
@@ -63,8 +64,8 @@ def _add_choices(scan: argparse.ArgumentParser) -> None:
     methods = "how concepts are picked: comp, nnomp (the paper's OMP), omp (unconstrained), mp, top_k, lasso"
     add("--method", choices=CODES, default="comp", metavar="NAME", help=f"{methods} (default: comp)")
     add("--no-fold", action="store_true", help="leave the layer norm out of the weights")
-    compared = "random directions to compare fidelities with; 0: none (default: 1000)"
-    add("--significance", metavar="N", type=at_least(int, 0), default=1000, help=compared)
+    compared = "random directions to compare each part and side with; 0: none (default: 10000)"
+    add("--significance", metavar="N", type=at_least(int, 0), default=RANDOM_DIRECTIONS, help=compared)
 
 
 def _run(options: argparse.Namespace) -> Output:

@@ -48,6 +48,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {  # by the annotation of a dataclass'
     "float": lambda value: type(value) in (int, float) and math.isfinite(value),
     "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_FITS["int"], value)) and _few(value),
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_FITS["str"], value)),
+    "tuple[dict[str, Any], ...]": lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),
 }
 
 

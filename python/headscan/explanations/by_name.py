@@ -15,6 +15,7 @@ from headscan.common.reading import regular
 from headscan.dictionaries.by_name import Sources
 from headscan.errors import HeadscanError
 from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
+from headscan.explanations.null import RANDOM_DIRECTIONS
 from headscan.explanations.result import Scan, check_destination, is_scan, load_scan
 from headscan.explanations.scan import scan
 from headscan.explanations.table import dictionary_facts, model_facts
@@ -52,7 +53,7 @@ def scan_by_name(
     coherence: float = 0.3,
     method: str = "comp",
     fold: bool = True,
-    significance: int = 1000,
+    significance: int = RANDOM_DIRECTIONS,
     force: bool = False,
 ) -> ScanRun:
     """Scan a model by name and save the scan in a folder; options as in `headscan.scan`.

@@ -29,7 +29,7 @@ _FOLDER = ResultFolder("headscan-scan", 1, "scan", ("explanations",))
 _HEAD_BYTES = 1 << 14  # of a report, in which it says what it is of
 _MOST_HEADS = 100_000
 _BEFORE = {"tower": "image", "parts": ["vo"], "significance": 0}  # what older manifests do not say
-_BEFORE |= {"method": "comp", "penalty": 0.25, "fidelity_version": 1}
+_BEFORE |= {"method": "comp", "penalty": 0.25, "chance": [], "fidelity_version": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +74,11 @@ class Scan:
             definition, says `info.fidelity_definition`.
         joint_fidelity : float
             The same cosine in the joint image-text space.
-        p_value, q_value : float
-            Share of random directions whose fidelity is at least as high, and the same corrected for how many
-            explanations the scan holds; see `p_values` and `q_values`. Absent where `info.significance` is 0.
-        joint_p_value, joint_q_value : float
+        p_value, q_value, local_fdr : float
+            Chance that a random direction of this part and side has a fidelity as high; the same corrected for how
+            many explanations of the part and side the scan holds; the chance that this very row is no better than
+            chance. See `p_values`, `q_values` and `local_fdr`. Absent where `info.significance` is 0.
+        joint_p_value, joint_q_value, joint_local_fdr : float
             The same for the joint fidelity.
         certified : bool
             Every pick is proven to be the exact arg-max over the dictionary.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from headscan.core import devices
 from headscan.dictionaries.load import Dictionary
 from headscan.errors import HeadscanError
 from headscan.explanations.directions import Explanations, check_method, explain_directions
+from headscan.explanations.families import judge_families
+from headscan.explanations.null import RANDOM_DIRECTIONS
 from headscan.explanations.result import Scan, load_scan
-from headscan.explanations.significance import null_fidelity, p_values, q_values
 from headscan.explanations.table import ScanInfo, dictionary_facts, make_table, model_facts
 from headscan.heads.layers import select_layers
 from headscan.heads.parts import checked_parts, count_directions, part_directions
@@ -67,7 +68,7 @@ def scan(
     method: str = "comp",
     penalty: float = 0.25,
     fold: bool = True,
-    significance: int = 1000,
+    significance: int = RANDOM_DIRECTIONS,
     threads: int = 0,
     device: devices.Device = None,
     progress: bool | None = None,
@@ -106,9 +107,10 @@ def scan(
         As in `comp`: where directions are decomposed and explained.
     fold : bool, default True
         Fold the layer norm and centre, as in `vo_factors`.
-    significance : int, default 1000
-        Random directions that the explanations are compared with, see `null_fidelity`; 0 leaves the columns
-        `p_value`, `q_value`, `joint_p_value` and `joint_q_value` out.
+    significance : int, default 10,000
+        Random directions that the explanations of each part and side are compared with, see
+        `headscan.explanations.families`; 0 leaves the columns `p_value`, `q_value`, `local_fdr` and their
+        `joint_` namesakes out.
     progress : bool, optional
         Show a progress bar; by default only on a terminal.
 
@@ -170,41 +172,12 @@ def scan(
             labels.append(_without_vectors(batch))
             advance(len(batch))
     columns = {"tower": tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
-    centred = info.folded and source.writes_centred
-    columns |= _significance(
-        columns, dictionary, joint=joint, info=info, centred=centred, threads=threads, device=device
-    )
+    if info.significance:
+        judged, chance = judge_families(
+            columns, model, dictionary, joint=joint, info=info, threads=threads, device=device
+        )
+        columns, info = columns | judged, replace(info, chance=chance)
     return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
-
-
-def _significance(
-    columns: dict[str, Any],
-    dictionary: Dictionary,
-    *,
-    joint: JointMap,
-    info: ScanInfo,
-    centred: bool,
-    threads: int,
-    device: devices.Device,
-) -> dict[str, NDArray[np.float64]]:
-    """Return p-values and q-values of both fidelities, as columns."""
-    if not info.significance:
-        return {}
-    null = null_fidelity(
-        dictionary,
-        joint=joint,
-        k=info.k,
-        coherence=info.coherence,
-        method=info.method,
-        penalty=info.penalty,
-        count=info.significance,
-        centred=centred,
-        threads=threads,
-        device=device,
-    )
-    p = p_values(columns["fidelity"], null.fidelity)
-    joint_p = p_values(columns["joint_fidelity"], null.joint_fidelity)
-    return {"p_value": p, "q_value": q_values(p), "joint_p_value": joint_p, "joint_q_value": q_values(joint_p)}
 
 
 def _layer_directions(model: Model, info: ScanInfo, *, threads: int, device: devices.Device) -> Iterator[_Directions]:

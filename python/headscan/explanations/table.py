@@ -40,8 +40,10 @@ _LABELS = (
     "joint_fidelity",
     "p_value",
     "q_value",
+    "local_fdr",
     "joint_p_value",
     "joint_q_value",
+    "joint_local_fdr",
     "certified",
     "concepts",
 )
@@ -81,6 +83,8 @@ class ScanInfo:
         How concepts were picked, as in `comp`.
     penalty : float
         Of the method "lasso".
+    chance : tuple of dict
+        What the p-values of each part, side and fidelity rest on: see `headscan.explanations.families`.
     fidelity_version : int
         Which definition of fidelity the table holds; `fidelity_definition` says it in words.
     """
@@ -106,6 +110,7 @@ class ScanInfo:
     significance: int = 0
     method: str = "comp"
     penalty: float = 0.25
+    chance: tuple[dict[str, Any], ...] = ()
     fidelity_version: int = FIDELITY_VERSION
 
     def __post_init__(self) -> None:
