@@ -144,7 +144,7 @@ def test_the_command_explains_texts_and_vectors(run, tmp_path):
     [
         ([], "one of the arguments --image --text --vector is required"),
         (["--text", "a", "--image", "b"], "not allowed with argument"),
-        (["--image", "none.png"], "there is no file none.png"),
+        (["--image", "none.png"], "there is no picture none.png"),
         (["--text", "a", "-k", "0"], "at least 1"),
     ],
 )

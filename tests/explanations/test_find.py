@@ -154,3 +154,17 @@ def test_the_command_refuses_in_one_line(saved, tmp_path, capsys, bundle):
         assert (status, out) == (2, "")
         assert says in err
         assert err.count("\n") == 1
+
+
+def test_codes_without_concepts_and_with_negative_ones_are_searched(model, dictionary):
+    for method, penalty in (("lasso", 0.4), ("omp", 0.25)):
+        scan = hs.scan(model, dictionary, layers=[0], k=4, method=method, penalty=penalty, significance=0)
+        table = scan.table()
+        assert (table.concept_3 == "").any() == (method == "lasso")
+        found = scan.find("snow", model=model, dictionary=dictionary, count=None)
+        query = hs.explain(model, dictionary, text="snow")
+        unit = query.embedding / np.linalg.norm(query.embedding) - dictionary.mean
+        atoms = np.append(dictionary.atoms.astype(float), np.zeros((1, 24)), axis=0)
+        codes, weights = (table[[f"{name}_{i}" for i in range(4)]].to_numpy() for name in ("atom", "coefficient"))
+        scores = np.einsum("nk,nke,e->n", weights, atoms[codes], unit / np.linalg.norm(unit))
+        np.testing.assert_allclose(found.score, np.sort(scores[scores > 0])[::-1], atol=1e-5)

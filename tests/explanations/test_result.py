@@ -36,8 +36,10 @@ def test_columns(scan):
         "joint_fidelity",
         "p_value",
         "q_value",
+        "local_fdr",
         "joint_p_value",
         "joint_q_value",
+        "joint_local_fdr",
         "certified",
         "concepts",
     ]

@@ -193,7 +193,7 @@ def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):
     real = hs.svd_factored
     module = sys.modules["headscan.heads.parts"]
     monkeypatch.setattr(module, "svd_factored", lambda *a, threads, device: asked.append(threads) or real(*a))
-    hs.scan(model, dictionary, layers=[0, 1], threads=2)
+    hs.scan(model, dictionary, layers=[0, 1], threads=2, significance=0)
     assert asked == [2, 2]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headscan.dictionaries.load import Dictionary
-    from headscan.explanations.result import Scan
     from headscan.explanations.table import ScanInfo
     from headscan.models.model import Model
 
@@ -30,57 +29,32 @@ _SHOWN = 0.1  # a concept made a row match if it brought this share of what the 
 
 
 def find(
-    scan: Scan,
+    table: pd.DataFrame,
+    info: ScanInfo,
     text: str,
     *,
     model: Model | None = None,
     dictionary: Dictionary | None = None,
     count: int | None = 10,
-    layers: Iterable[int] | None = None,
-    side: str | None = None,
-    pole: str | None = None,
 ) -> pd.DataFrame:
-    """Return the explanations that are about a text, the best first.
-
-    The score is the sum over an explanation's concepts of coefficient times similarity to the text: with a model,
-    the inner product in joint space of the text and the explained part of the direction; without one, the weight of
-    the concepts that hold every word of the text.
+    """Return the rows of a scan's table that are about a text, the best first; see `Scan.find`.
 
     Parameters
     ----------
-    text : str
-        What to look for.
-    model : Model, optional
-        The model of the scan, which encodes the text.
-    dictionary : Dictionary, optional
-        The scan's dictionary, where it is at hand. By default a packaged one is taken from the cache; of another
-        list the concepts that the scan uses are encoded, once.
-    count : int or None, default 10
-        Rows, at most; None for all with a positive score.
-    layers : iterable of int, optional
-        Only these layers.
-    side, pole : str, optional
-        Only this side or pole.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `score`, `matched` (the concepts that made it match, with what each brought), then those of
-        `Scan.table`.
-
-    Raises
-    ------
-    HeadscanError
-        If the text has no word, or model or dictionary are not the scan's.
+    table : pandas.DataFrame
+        Rows of `Scan.table`.
+    info : ScanInfo
+        Of the same scan.
+    text, model, dictionary, count
+        As in `Scan.find`.
     """
     if count is not None:
         whole_number(count, "count", least=0)
-    rows = scan.rows(layers=layers, side=side, pole=pole)
-    brought, names = brought_by_concepts(scan.info, rows, text, model=model, dictionary=dictionary)
+    brought, names = brought_by_concepts(info, table, text, model=model, dictionary=dictionary)
     score = brought.sum(axis=1)
     order = np.argsort(-score, kind="stable")
     order = order[score[order] > 0][:count]
-    best: pd.DataFrame = rows.iloc[order].reset_index(drop=True)
+    best: pd.DataFrame = table.iloc[order].reset_index(drop=True)
     best.insert(0, "score", score[order])
     best.insert(1, "matched", [_reason(*pair) for pair in zip(names[order], brought[order], strict=True)])
     return best
@@ -106,7 +80,9 @@ def brought_by_concepts(
         raise HeadscanError(f"a text to find needs at least one word, not {text!r}")
     places = range(info.k)
     concepts = rows[[f"{prefix}concept_{place}" for place in places]].to_numpy(dtype=object)
-    code, used = pd.factorize(concepts.ravel())
+    named = concepts.ravel().copy()
+    named[named == ""] = None
+    code, used = pd.factorize(named)  # -1 where there is no concept
     if model is not None:
         similarity = _by_meaning(info, text, used, model=model, dictionary=dictionary)
     elif dictionary is None:
@@ -116,7 +92,7 @@ def brought_by_concepts(
             "a dictionary alone cannot encode the text: pass its model too, or neither to match words"
         )
     coefficients = rows[[f"{prefix}coefficient_{place}" for place in places]].to_numpy()
-    return coefficients * similarity[code.reshape(coefficients.shape)], concepts
+    return coefficients * np.append(similarity, 0.0)[code.reshape(coefficients.shape)], concepts
 
 
 def _by_meaning(

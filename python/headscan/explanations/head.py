@@ -11,7 +11,7 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headscan.explanations.result import Scan
+    from headscan.explanations.table import ScanInfo
 
 __all__ = ["Explanation", "Head", "scan_html"]
 
@@ -92,19 +92,18 @@ class Head:
     explanations: pd.DataFrame
 
     @classmethod
-    def of(cls, scan: Scan, *, layer: int, head: int, part: str = "vo") -> Head:
-        """Take a head's explanations of one part from a scan.
+    def of(cls, table: pd.DataFrame, info: ScanInfo, *, layer: int, head: int, part: str = "vo") -> Head:
+        """Take a head's explanations of one part from a scan's table.
 
         Raises
         ------
         HeadscanError
             If the scan has no explanation of it.
         """
-        table = scan.explanations
         chosen = (table["layer"] == layer) & (table["head"] == head) & (table["part"] == part)
         rows = table[chosen].reset_index(drop=True)
         if rows.empty:
-            layers, parts = ", ".join(map(str, scan.info.layers)), ", ".join(table["part"].unique())
+            layers, parts = ", ".join(map(str, info.layers)), ", ".join(table["part"].unique())
             raise HeadscanError(
                 f"the scan has no head {head} in layer {layer} with the part {part}: its layers are {layers}, its "
                 f"parts {parts}"
@@ -136,14 +135,12 @@ class Head:
         return _table(rows, title=f"Layer {self.layer}, head {self.head}", note=note, where=False)
 
 
-def scan_html(scan: Scan) -> str:
+def scan_html(table: pd.DataFrame, info: ScanInfo) -> str:
     """Return a scan as HTML: what it is of, and its explanations of largest sigma times fidelity."""
-    table = scan.explanations
     best = (table["sigma"] * table["fidelity"]).nlargest(_ROWS).index
     rows = [Explanation.of(table.loc[place]) for place in best]
-    info = scan.info
     note = (
-        f"{len(scan):,} explanations over {info.concepts:,} concepts ({info.dictionary}), method {info.method}; "
+        f"{len(table):,} explanations over {info.concepts:,} concepts ({info.dictionary}), method {info.method}; "
         f"fidelity {info.fidelity_definition}; the clearest {len(rows)}"
     )
     return _table(rows, title=info.model, note=note, where=True)

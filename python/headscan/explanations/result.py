@@ -12,14 +12,15 @@ from headscan.common import files
 from headscan.common.checks import whole_number
 from headscan.common.reading import check_columns
 from headscan.errors import HeadscanError
-from headscan.explanations.find import find
 from headscan.explanations.folders import ResultFolder
+from headscan.explanations.head import Head, scan_html
 from headscan.explanations.table import FIDELITY_VERSION, ScanInfo
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headscan.explanations.head import Head
+    from headscan.dictionaries.load import Dictionary
+    from headscan.models.model import Model
     from headscan.report.ground import Grounding
 
 __all__ = ["Scan", "check_destination", "check_scan", "is_scan", "load_scan", "page_head"]
@@ -140,7 +141,54 @@ class Scan:
                 rows = rows[rows[name] == wanted]
         return rows
 
-    find = find
+    def find(
+        self,
+        text: str,
+        *,
+        model: Model | None = None,
+        dictionary: Dictionary | None = None,
+        count: int | None = 10,
+        layers: Iterable[int] | None = None,
+        side: str | None = None,
+        pole: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the explanations that are about a text, the best first.
+
+        The score is the sum over an explanation's concepts of coefficient times similarity to the text: with a model,
+        the inner product in joint space of the text and the explained part of the direction; without one, the weight
+        of the concepts that hold every word of the text.
+
+        Parameters
+        ----------
+        text : str
+            What to look for.
+        model : Model, optional
+            The model of the scan, which encodes the text.
+        dictionary : Dictionary, optional
+            The scan's dictionary, where it is at hand. By default a packaged one is taken from the cache; of another
+            list the concepts that the scan uses are encoded, once.
+        count : int or None, default 10
+            Rows, at most; None for all with a positive score.
+        layers : iterable of int, optional
+            Only these layers.
+        side, pole : str, optional
+            Only this side or pole.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `score`, `matched` (the concepts that made it match, with what each brought), then those of
+            `Scan.table`.
+
+        Raises
+        ------
+        HeadscanError
+            If the text has no word, or model or dictionary are not the scan's.
+        """
+        from headscan.explanations.find import find  # reading a table needs no model
+
+        rows = self.rows(layers=layers, side=side, pole=pole)
+        return find(rows, self.info, text, model=model, dictionary=dictionary, count=count)
 
     def report(self, path: str | Path, *, grounding: Grounding | None = None) -> Path:
         """Write the scan as one HTML file to browse, and return its path; see `headscan.report.write_report`."""
@@ -150,14 +198,10 @@ class Scan:
 
     def head(self, layer: int, head: int, *, part: str = "vo") -> Head:
         """Return one head's explanations of a part, for reading in a notebook; see `Head`."""
-        from headscan.explanations.head import Head
-
-        return Head.of(self, layer=layer, head=head, part=part)
+        return Head.of(self.explanations, self.info, layer=layer, head=head, part=part)
 
     def _repr_html_(self) -> str:
-        from headscan.explanations.head import scan_html
-
-        return scan_html(self)
+        return scan_html(self.explanations, self.info)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write explanations.parquet and manifest.json into a folder, made if need be, and return its path.
@@ -247,7 +291,7 @@ def _column_kinds(explanations: pd.DataFrame, *, k: int) -> dict[str, str]:
     kinds = dict.fromkeys(("tower", "part", "side", "pole", "concepts"), "text")
     kinds |= dict.fromkeys(("layer", "head", "index"), "int")
     kinds |= dict.fromkeys(("sigma", "fidelity", "joint_fidelity"), "float")
-    kinds |= dict.fromkeys([str(name) for name in explanations if str(name).endswith("_value")], "number")
+    kinds |= dict.fromkeys([str(name) for name in explanations if str(name).endswith(("_value", "_fdr"))], "number")
     kinds["certified"] = "bool"
     for rank in range(k):
         kinds |= {f"concept_{rank}": "text", f"atom_{rank}": "int", f"coefficient_{rank}": "float"}
