@@ -44,6 +44,12 @@ inline void expect_dimensions(const py::array& array, py::ssize_t dimensions, co
   }
 }
 
+// What the core calls every now and then, so that Ctrl-C is answered.
+inline void raise_pending_signals() {
+  const py::gil_scoped_acquire locked;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 // What the core refuses, and what the system refuses it (threads, files, addresses), is headscan's own exception.
 inline void register_exceptions() {
   py::register_local_exception_translator([](std::exception_ptr pointer) {

@@ -7,11 +7,6 @@
 namespace headscan::bindings {
 namespace {
 
-void raise_pending_signals() {
-  const py::gil_scoped_acquire locked;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
 CompOptions options_of(const py::dict& choices) {
   CompOptions options;
   options.k = choices["k"].cast<std::size_t>();
@@ -20,7 +15,7 @@ CompOptions options_of(const py::dict& choices) {
   options.penalty = choices["penalty"].cast<double>();
   options.fit_width = choices["fit_width"].cast<std::size_t>();
   options.threads = choices["threads"].cast<int>();
-  options.between_panels = raise_pending_signals;
+  options.interrupt = raise_pending_signals;
   return options;
 }
 
@@ -86,7 +81,7 @@ py::tuple pack_atoms(const Array<float>& atoms, const Array<float>& rotation, in
   const auto atoms_view = matrix(atoms);
   {
     const py::gil_scoped_release unlocked;
-    layout = pack(atoms_view, views, threads, shift);
+    layout = pack(atoms_view, views, threads, shift, raise_pending_signals);
   }
   py::dict fields;
   fields["rows"] = layout.rows;

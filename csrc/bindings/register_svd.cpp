@@ -20,7 +20,7 @@ py::tuple factored(const Array<T>& left, const Array<T>& right, int threads) {
   const auto vh_view = batch_out(vh);
   {
     const py::gil_scoped_release unlocked;
-    svd_factored<T>(l, rt, u_view, s_view, vh_view, SvdOptions{threads});
+    svd_factored<T>(l, rt, u_view, s_view, vh_view, SvdOptions{threads, raise_pending_signals});
   }
   return py::make_tuple(std::move(u), std::move(s), std::move(vh));
 }
@@ -44,7 +44,8 @@ py::tuple truncated(py::ssize_t count, py::ssize_t m, py::ssize_t n, py::ssize_t
 
 RandomizedSvdOptions randomized_options(std::size_t oversample, int iterations, bool krylov, std::size_t block,
                                         std::uint64_t seed, int threads) {
-  return {oversample, iterations, krylov ? RangeMethod::krylov : RangeMethod::power, block, seed, threads};
+  return {oversample, iterations,           krylov ? RangeMethod::krylov : RangeMethod::power, block, seed,
+          threads,    raise_pending_signals};
 }
 
 template <class T>

@@ -6,8 +6,9 @@
 
 namespace headscan {
 
-inline constexpr double kFloatSlack = 4e-6;     // float32 rounding in the bounds, relative to |g| |q|
-inline constexpr std::size_t kSumLength = 128;  // products that a float32 sum runs over before it joins the others
+inline constexpr double kFloatSlack = 4e-6;        // float32 rounding in the bounds, relative to |g| |q|
+inline constexpr double kSmallestProduct = 1e-25;  // of |g| |q|: float32 holds what int8 scores are made of
+inline constexpr std::size_t kSumLength = 128;     // products that a float32 sum runs over before it joins the others
 
 // How far a float32 rotation can be from the exact one, relative to the vector's length: sums of kSumLength products,
 // then of the partial sums; 8 more for rounding the vector and the rotation.

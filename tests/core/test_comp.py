@@ -1,5 +1,6 @@
 """comp against the float64 reference, on every instruction set, and its properties."""
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -185,6 +186,37 @@ def test_bad_kinds_are_refused(bad):
 def test_numbers_that_are_not_whole_are_refused(options):
     with pytest.raises(hs.HeadscanError, match="whole number"):
         hs.comp(np.ones((2, 4)), np.ones((3, 4), np.float32), **({"k": 1} | options))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-30, 1e-37, 1e10])
+def test_short_and_long_rows_stay_exact(isa, searched, scale):
+    rng = np.random.default_rng(9)
+    x, atoms = unit_rows(rng, 20, 40), unit_rows(rng, 700, 40)
+    for queries, rows in ((x * np.float32(scale), atoms), (x, atoms * np.float32(min(scale, 1)))):
+        picked = hs.comp(queries, searched(rows), k=1).indices[:, 0]
+        best = (queries.astype(np.float64) @ rows.T.astype(np.float64)).argmax(axis=1)
+        np.testing.assert_array_equal(picked, best)
+
+
+@pytest.mark.parametrize("coherence", [1e3, 1e6])
+def test_strong_coherence_stays_exact(isa, searched, coherence):
+    rng = np.random.default_rng(10)
+    agrees(unit_rows(rng, 10, 40, np.float64), unit_rows(rng, 700, 40), coherence=coherence, searched=searched)
+
+
+@pytest.mark.parametrize("change", [{"shift": 4}, {"shift": -1}, {"largest_norm": float("nan")}])
+def test_layouts_that_packing_does_not_make_are_refused(change):
+    rng = np.random.default_rng(11)
+    packed = hs.pack(unit_rows(rng, 100, 8))
+    damaged = dataclasses.replace(packed, layout=packed.layout | change)
+    with pytest.raises(hs.HeadscanError, match=next(iter(change)).replace("_", " ")):
+        hs.comp(unit_rows(rng, 3, 8), damaged, k=1)
+
+
+def test_coherence_that_float32_cannot_bound_is_refused():
+    rng = np.random.default_rng(12)
+    with pytest.raises(hs.HeadscanError, match=r"from 0 to 1e\+06, got 1e\+38"):
+        hs.comp(unit_rows(rng, 3, 8), unit_rows(rng, 10, 8), k=2, coherence=1e38)
 
 
 def test_threads_that_cannot_start_are_an_error():

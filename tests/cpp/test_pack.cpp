@@ -45,6 +45,49 @@ void bad_rotation_throws() {
   CHECK(throws_invalid_argument([&] { headscan::pack({atoms.data(), 4, 4, 4}, out, 1); }));
 }
 
+// What every long call polls ends it, whatever it throws.
+void interrupts_end_calls() {
+  struct Stop {};
+  const auto stops = [](const auto& call) {
+    try {
+      call();
+    } catch (const Stop&) {
+      return true;
+    }
+    return false;
+  };
+  const auto stop = [] { throw Stop(); };
+  const std::vector<float> atoms = random_unit_rows<float>(200, 8, 1);
+  const headscan::MatrixView<const float> view{atoms.data(), 200, 8, 8};
+  Dictionary dictionary(atoms, 8, 1);
+  headscan::PackedOutput out;
+  out.rows = 200;
+  out.width = 8;
+  out.rotation = dictionary.rotation.data();
+  CHECK(stops([&] { headscan::pack(view, out, 2, headscan::kBestShift, stop); }));
+  std::vector<std::int64_t> indices(200 * 5);
+  std::vector<double> coefficients(200 * 5);
+  std::vector<std::uint8_t> certified(200);
+  headscan::CompOptions options;
+  options.interrupt = stop;
+  CHECK(stops([&] {
+    headscan::comp<float>(view, view,
+                          {{indices.data(), 200, 5, 5}, {coefficients.data(), 200, 5, 5}, certified.data()}, options);
+  }));
+}
+
+void layouts_whose_sums_overflow_are_refused() {
+  headscan::PackedLayout layout;
+  layout.largest_norm = 1;
+  layout.width = 5700;  // 255 * 127 * 65,676 is just below 2^31
+  layout.shift = 3;
+  CHECK(layout.sums_fit());
+  layout.width = 13000;
+  CHECK(throws_invalid_argument([&] { headscan::check_layout(layout); }));
+  layout.shift = 1;
+  CHECK(layout.sums_fit());
+}
+
 }  // namespace
 
 int main() {
@@ -57,6 +100,8 @@ int main() {
     }
     equal_atoms_fall_back();
     bad_rotation_throws();
+    interrupts_end_calls();
+    layouts_whose_sums_overflow_are_refused();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -27,8 +28,10 @@ void check(std::size_t x_columns, MatrixView<const float> atoms, const CompOptio
     fail("k must be from 1 to the number of atoms (" + std::to_string(atoms.rows) + "), got " +
          std::to_string(options.k));
   }
-  if (!std::isfinite(options.coherence) || options.coherence < 0) {
-    fail("coherence must be finite and not negative, got " + std::to_string(options.coherence));
+  if (!(options.coherence >= 0 && options.coherence <= kMostCoherence)) {
+    std::ostringstream message;
+    message << "coherence must be from 0 to " << kMostCoherence << ", got " << options.coherence;
+    fail(message.str());
   }
   if (!std::isfinite(options.penalty) || options.penalty < 0) {
     fail("penalty must be finite and not negative, got " + std::to_string(options.penalty));
@@ -46,12 +49,11 @@ std::size_t panel_size(std::size_t width, const CompOptions& options) {
 
 template <class T>
 SearchCounters run(MatrixView<const T> x, const RowSource& rows, Search& search, Pool& pool, Pursuit& pursuit,
-                   std::size_t size, const CodeViews& codes, const CompOptions& options) {
+                   std::size_t size, const CodeViews& codes) {
   const std::size_t width = rows.atoms().columns, lanes = pursuit.lanes();
   std::vector<std::int64_t> best(lanes * size);
   std::vector<float> buffers(pool.workers() * width);
   for (std::size_t first = 0; first < x.rows; first += size) {
-    if (options.between_panels) options.between_panels();
     const std::size_t count = std::min(size, x.rows - first);
     pursuit.begin(count);
     pool.run(count, [&](std::size_t slot, std::size_t) { pursuit.start(slot, x.row(first + slot), first + slot); });
@@ -76,11 +78,11 @@ template <class T>
 SearchCounters comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes,
                     const CompOptions& options) {
   check(x.columns, atoms, options);
-  Pool pool(options.threads);
+  Pool pool(options.threads, options.interrupt);
   SearchF32 search(atoms, pool);
   const std::size_t size = std::min(x.rows, panel_size(atoms.columns, options));
   Pursuit pursuit(size, atoms.columns, options);
-  return run(x, RowSource(atoms), search, pool, pursuit, size, codes, options);
+  return run(x, RowSource(atoms), search, pool, pursuit, size, codes);
 }
 
 template <class T>
@@ -93,15 +95,16 @@ SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, c
                                 std::to_string(packed.rows) + " atoms of " + std::to_string(packed.width) +
                                 " values");
   }
+  check_layout(packed);
   constexpr std::size_t kKeptBytes = std::size_t{192} << 20;
-  Pool pool(options.threads);
+  Pool pool(options.threads, options.interrupt);
   const RowSource rows(dictionary.atoms, dictionary.files);
   const std::size_t lanes = Pursuit::lanes(options);
   const std::size_t size =
       std::min({x.rows, panel_size(packed.width, options), SearchInt8::panel_size(packed, kKeptBytes) / lanes});
   Pursuit pursuit(size, packed.width, options);
   SearchInt8 search(packed, rows, lanes * size);
-  return run(x, rows, search, pool, pursuit, size, codes, options);
+  return run(x, rows, search, pool, pursuit, size, codes);
 }
 
 #define HEADSCAN_INSTANTIATE(T)                                                                   \

@@ -113,6 +113,9 @@ void Pursuit::next_comp(std::size_t slot, const float* atom) {
     sum += static_cast<double>(atom[i]);
     q[i] = (i < fit_width_ ? fit.residual()[i] : 0.0) + weight * sum;
   }
+  if (!(dot(q, q, width_) < 1e30)) {  // what float32 searches can take
+    throw std::invalid_argument("coherence times the length of the atoms is far too large: normalise the atoms");
+  }
 }
 
 void Pursuit::take_unfitted(std::size_t slot, std::size_t round, const float* atom) {

@@ -48,7 +48,7 @@ void Anchor::set_query(const Panel& panel, const RotatedQueries& rotated, std::s
     scale.fine_square += std::pow(static_cast<double>(row[i]), 2);
   }
   const double longest = packed_.largest_norm * scale.norm;
-  scale.step = longest > 0 ? static_cast<double>(rounded_up(longest / 254)) : 1.0;
+  scale.step = longest > kSmallestProduct ? static_cast<double>(rounded_up(longest / 254)) : 1.0;
   const double error = coded_.set(query, row, scale.step) + rotation_error(width) * scale.norm;
   coded_.bounds(query).slack =  // 1: truncation
       1 + rounded_up((packed_.largest_norm * error + kFloatSlack * longest) / scale.step);

@@ -16,7 +16,6 @@
 namespace headscan {
 namespace {
 
-constexpr int kLargestShift = 3;
 constexpr std::size_t kFloatLane = 16;
 
 class Packer {
@@ -51,7 +50,12 @@ class Packer {
         errors[shift] += quantise(rotated.data(), out_, shift, codes.data()).error;
       }
     }
-    return static_cast<int>(std::min_element(errors, errors + kLargestShift + 1) - errors);
+    PackedLayout layout = out_;
+    int best = 0;
+    for (layout.shift = 1; layout.shift <= kLargestShift && layout.sums_fit(); ++layout.shift) {
+      if (errors[layout.shift] < errors[best]) best = layout.shift;
+    }
+    return best;
   }
 
   // Packs one block and returns its longest norm.
@@ -117,18 +121,33 @@ void check_rotation(const float* rotation, std::size_t width, Pool& pool) {
 
 }  // namespace
 
-PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads, int shift) {
+void check_layout(const PackedLayout& layout) {
+  if (layout.shift < 0 || layout.shift > kLargestShift) {
+    throw std::invalid_argument("the shift must be from 0 to " + std::to_string(kLargestShift) + ", got " +
+                                std::to_string(layout.shift));
+  }
+  if (!layout.sums_fit()) {
+    throw std::invalid_argument("rows of " + std::to_string(layout.width) + " values with shift " +
+                                std::to_string(layout.shift) +
+                                " are too long: int32 would not hold the sums of their products");
+  }
+  if (!(layout.largest_norm >= 0 && layout.largest_norm < 1e16)) {
+    throw std::invalid_argument("the largest norm of the packed atoms must be finite and below 1e16, got " +
+                                std::to_string(layout.largest_norm));
+  }
+}
+
+PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads, int shift,
+                  const std::function<void()>& interrupt) {
   if (packed.rows != atoms.rows || packed.width != atoms.columns || packed.width == 0) {
     throw std::invalid_argument("the packed layout does not fit the atoms");
   }
-  if (shift != kBestShift && (shift < 0 || shift > kLargestShift)) {
-    throw std::invalid_argument("the shift must be from 0 to " + std::to_string(kLargestShift) + ", got " +
-                                std::to_string(shift));
-  }
-  Pool pool(threads);
+  PackedLayout layout = packed;
+  layout.shift = shift == kBestShift ? 0 : shift;
+  check_layout(layout);
+  Pool pool(threads, interrupt);
   check_rotation(packed.rotation, packed.width, pool);
   const Packer packer(atoms, packed);
-  PackedLayout layout = packed;
   layout.shift = shift == kBestShift ? packer.best_shift() : shift;
   std::vector<double> longest(pool.workers(), 0.0);
   pool.run(packed.blocks(), [&](std::size_t block, std::size_t worker) {

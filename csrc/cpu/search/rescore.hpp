@@ -28,6 +28,9 @@ class Rescorer {
   // The atoms of a block whose bits are set may be the query's best. May be called from all workers at once.
   void offer(const Panel& panel, std::size_t query, std::size_t block, std::uint64_t mask, std::size_t worker);
 
+  // A query that bounds are of no use for: decide() scans plainly.
+  void give_up(std::size_t query) { workers_[0].counts[query] = static_cast<std::uint32_t>(candidate_limit_ + 1); }
+
   // best[q] = the best of the atoms offered, or by a plain scan where they are too many or none.
   void decide(const Panel& panel, Pool& pool, std::int64_t* best);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/bounds.hpp"
+
 namespace headscan {
 namespace {
 
@@ -27,6 +29,9 @@ SearchInt8::SearchInt8(const PackedAtoms& packed, const RowSource& rows, std::si
 
 void SearchInt8::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {
   rescorer_.begin(panel, pool.workers());
+  for (std::size_t query = 0; query < panel.queries.rows; ++query) {
+    if (packed_.largest_norm * panel.norm(query) < kSmallestProduct) rescorer_.give_up(query);
+  }
   rotated_.rotate(panel, pool);
   if (panel.round == 0 || anchor_again(panel)) {
     multiply_adds_ += anchor_.set(panel, rotated_, pool);

@@ -10,14 +10,19 @@
 #include "headscan/info.hpp"
 
 namespace headscan {
+namespace {
+
+constexpr int kMostThreads = 1024;
+
+}  // namespace
 
 int default_threads() {
   if (const char* text = std::getenv("HEADSCAN_NUM_THREADS"); text != nullptr && *text != '\0') {
     char* end = nullptr;
     const long value = std::strtol(text, &end, 10);
-    if (*end != '\0' || value < 1 || value > 4096) {
-      throw std::invalid_argument("HEADSCAN_NUM_THREADS must be a whole number from 1 to 4096, got '" +
-                                  std::string(text) + "'");
+    if (*end != '\0' || value < 1 || value > kMostThreads) {
+      throw std::invalid_argument("HEADSCAN_NUM_THREADS must be a whole number from 1 to " +
+                                  std::to_string(kMostThreads) + ", got '" + std::string(text) + "'");
     }
     return static_cast<int>(value);
   }
@@ -26,13 +31,13 @@ int default_threads() {
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-Pool::Pool(int threads) {
-  constexpr int kMostThreads = 1024;
+Pool::Pool(int threads, std::function<void()> interrupt) : interrupt_(std::move(interrupt)) {
   if (threads < 0 || threads > kMostThreads) {
     throw std::invalid_argument("threads must be from 0 (all) to " + std::to_string(kMostThreads) + ", got " +
                                 std::to_string(threads));
   }
   const int wanted = threads == 0 ? default_threads() : threads;
+  threads_.reserve(static_cast<std::size_t>(wanted - 1));
   try {
     for (int worker = 1; worker < wanted; ++worker) {
       threads_.emplace_back([this, worker] { serve(static_cast<std::size_t>(worker)); });
@@ -40,6 +45,9 @@ Pool::Pool(int threads) {
   } catch (const std::system_error& error) {
     stop();
     throw std::runtime_error("cannot start " + std::to_string(wanted) + " threads: " + error.what());
+  } catch (...) {  // std::bad_alloc
+    stop();
+    throw;
   }
 }
 
@@ -72,9 +80,18 @@ void Pool::run(std::size_t tasks, const Body& body) {
   if (error_) std::rethrow_exception(error_);
 }
 
+void Pool::poll() {
+  if (!interrupt_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - polled_ < std::chrono::milliseconds(50)) return;
+  polled_ = now;
+  interrupt_();
+}
+
 void Pool::drain(std::size_t worker) {
   for (std::size_t task; (task = next_.fetch_add(1)) < tasks_;) {
     try {
+      if (worker == 0) poll();
       (*body_)(task, worker);
     } catch (...) {
       const std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -14,7 +15,9 @@ namespace headscan {
 
 class Pool {
  public:
-  explicit Pool(int threads);  // 0: default_threads()
+  // 0 threads: default_threads(). `interrupt` is called on the thread of run() between tasks, every 50 ms or so; what
+  // it throws ends the run.
+  explicit Pool(int threads, std::function<void()> interrupt = {});
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -30,7 +33,10 @@ class Pool {
   void stop();
   void serve(std::size_t worker);
   void drain(std::size_t worker);
+  void poll();
 
+  std::function<void()> interrupt_;
+  std::chrono::steady_clock::time_point polled_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable start_, done_;

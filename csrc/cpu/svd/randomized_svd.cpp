@@ -107,6 +107,11 @@ void finish(const LargeMatrix<T>& a, const Problem<T>& problem, Range range, Poo
   for (std::size_t j = 0; j < rank; ++j) {
     left -= core.sigma[j] * core.sigma[j];
     out.s[j] = static_cast<T>(a.scale() * core.sigma[j]);
+    if (!std::isfinite(out.s[j])) {
+      throw std::invalid_argument(
+          "the matrix, or the product of its factors, is too large: its singular values "
+          "overflow; scale it down");
+    }
     for (std::size_t i = 0; i < n; ++i) out.vh[j * n + i] = static_cast<T>(signs[j] * v[i * ld + j]);
   }
   // Pythagoras, unless the difference is near the rounding of the sum.
@@ -144,7 +149,7 @@ template <class T, class Load>
 void decompose_all(std::size_t count, std::size_t rows, std::size_t columns, BatchView<T> u, MatrixView<T> s,
                    BatchView<T> vh, T* error, const RandomizedSvdOptions& options, const Load& load) {
   check_shapes(rows, columns, s.columns, options);
-  Pool pool(options.threads);
+  Pool pool(options.threads, options.interrupt);
   if (count == 0) return;
   const auto problem = draw<T>(rows, columns, s.columns, options, pool);
   const auto run = [&](std::size_t item, Pool& inside) {

@@ -109,6 +109,10 @@ void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, 
   for (std::size_t j = 0; j < r; ++j) {
     s.row(item)[j] = static_cast<T>(normal ? scale * core.sigma[j] : unit_left * core.sigma[j] * unit_right);
   }
+  if (!std::isfinite(s.row(item)[0])) {
+    throw std::invalid_argument("the product of the factors of matrix " + std::to_string(item) +
+                                " is too large: its singular values overflow; scale the factors down");
+  }
   expand(work.right, core.v, d_right, r, ld, kernels, work);
   constexpr std::size_t kTile = 16;
   for (std::size_t j = 0; j < r; j += kTile) {
@@ -126,7 +130,7 @@ template <class T>
 void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
                   const SvdOptions& options) {
   check_factor_shapes(left, right);
-  Pool pool(options.threads);
+  Pool pool(options.threads, options.interrupt);
   std::vector<Workspace> work(pool.workers());
   pool.run(left.count,
            [&](std::size_t item, std::size_t worker) { svd_one(left, right, u, s, vh, item, work[worker]); });

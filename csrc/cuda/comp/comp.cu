@@ -65,8 +65,8 @@ void check(std::size_t x_columns, const Parts& parts, const CompOptions& options
   if (options.k < 1 || options.k > rows) {
     fail("k must be from 1 to the number of atoms (" + std::to_string(rows) + "), got " + std::to_string(options.k));
   }
-  if (!std::isfinite(options.coherence) || options.coherence < 0) {
-    fail("coherence must be finite and not negative, got " + std::to_string(options.coherence));
+  if (!(options.coherence >= 0 && options.coherence <= kMostCoherence)) {
+    fail("coherence must be from 0 to 1e6, got " + std::to_string(options.coherence));
   }
 }
 

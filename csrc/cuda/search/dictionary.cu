@@ -29,6 +29,7 @@ CodeLayout checked_layout(const PackedDictionary& dictionary) {
                                 std::to_string(packed.rows) + " atoms of " + std::to_string(packed.width) +
                                 " values");
   }
+  check_layout(packed);
   constexpr std::size_t kWidest = 8192;  // up to there int32 holds every sum of products
   if (packed.width > kWidest || packed.rows > std::size_t{1} << 31U) {
     throw std::invalid_argument("on CUDA a dictionary has at most 2^31 atoms of at most " + std::to_string(kWidest) +

@@ -19,6 +19,8 @@ namespace headscan {
 //           than k atoms are needed, the rest have index -1; certified only where k atoms were enough
 enum class Method { kComp, kTopK, kNearest, kMp, kOmp, kLasso };
 
+inline constexpr double kMostCoherence = 1e6;  // beyond, nothing of the residual would count
+
 struct CompOptions {
   std::size_t k = 5;       // atoms per code
   double coherence = 0.3;  // lambda: weight of the mean similarity to the atoms already picked; 0 is NNOMP
@@ -26,7 +28,7 @@ struct CompOptions {
   double penalty = 0.25;      // of the lasso
   std::size_t fit_width = 0;  // 0: all; else what x has: values of an atom past it serve the coherence term alone
   int threads = 0;            // 0: all that default_threads() names
-  std::function<void()> between_panels;  // called on the calling thread; may throw to stop early
+  std::function<void()> interrupt;  // called on the calling thread every now and then; may throw to stop early
 };
 
 // Where the codes go; callers own the memory.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include "headscan/views.hpp"
 
@@ -35,6 +36,12 @@ struct PackedLayout {
   std::size_t blocks() const { return (rows + kBlockAtoms - 1) / kBlockAtoms; }
   std::size_t steps() const { return (width + 3) / 4; }  // segments start on multiples of four
   std::size_t block_bytes() const { return steps() * kBlockAtoms * 4; }
+
+  // Whether int32 holds every sum of products of codes: 255 * 127 * (4^shift * coarse axes + the others) < 2^31.
+  bool sums_fit() const {
+    const std::size_t coarse = segment_start(kCoarseSegments);
+    return (coarse << (2 * shift)) + (steps() * 4 - coarse) <= 0x7fffffffU / (255 * 127);
+  }
 };
 
 // Bounds of one atom against its packed form: |g' - codes| <= error, |g' from segment s + 1 on| <= beyond[s].
@@ -52,8 +59,14 @@ using PackedOutput = PackedViews<std::uint8_t, float>;
 // Fills codes, scale, error and beyond, and returns the shift and the largest norm, for layout and rotation as
 // given in `packed`. The shift is the given one, 0 to 3, or that with the smallest error on a sample of the atoms:
 // shards of whole blocks packed with the dictionary's rotation and shift are the dictionary packed as a whole.
-// Throws std::invalid_argument on NaN, infinity, a rotation that is not orthonormal and another shift.
-inline constexpr int kBestShift = -1;
-PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads = 0, int shift = kBestShift);
+// Throws std::invalid_argument on NaN, infinity, a rotation that is not orthonormal another shift, and rows too long
+// for the sums to fit int32.
+inline constexpr int kBestShift = -1, kLargestShift = 3;
+// `interrupt` is called on the calling thread every now and then, and may throw to stop early.
+PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int threads = 0, int shift = kBestShift,
+                  const std::function<void()>& interrupt = {});
+
+// Throws std::invalid_argument where a layout, read from a file say, is none that pack() makes.
+void check_layout(const PackedLayout& layout);
 
 }  // namespace headscan

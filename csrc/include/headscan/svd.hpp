@@ -3,13 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include "headscan/views.hpp"
 
 namespace headscan {
 
 struct SvdOptions {
-  int threads = 0;  // 0: all that default_threads() names
+  int threads = 0;                       // 0: all that default_threads() names
+  std::function<void()> interrupt = {};  // called on the calling thread every now and then; may throw to stop early
 };
 
 // Singular triplets of left[i] * right[i] for i = 0 .. count-1, largest first.
@@ -19,7 +21,8 @@ struct SvdOptions {
 //
 // The sign of each pair makes the largest-magnitude entry of the column of u positive (ties: the first).
 // u and v have orthonormal columns even where the product has a lower rank than r.
-// Throws std::invalid_argument on shapes that do not fit and on NaN or infinity.
+// Throws std::invalid_argument on shapes that do not fit, on NaN or infinity and where
+// singular values overflow T.
 template <class T>
 void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
                   const SvdOptions& options = {});
@@ -33,9 +36,10 @@ struct RandomizedSvdOptions {
   std::size_t oversample = 8;  // columns of Omega beyond the rank; no more than fit are taken
   int iterations = 2;          // q
   RangeMethod method = RangeMethod::power;
-  std::size_t block = 0;   // columns of Omega for krylov; 0: rank + oversample
-  std::uint64_t seed = 0;  // of the Gaussian Omega, the same for every matrix of a batch
-  int threads = 0;         // 0: all that default_threads() names
+  std::size_t block = 0;                 // columns of Omega for krylov; 0: rank + oversample
+  std::uint64_t seed = 0;                // of the Gaussian Omega, the same for every matrix of a batch
+  int threads = 0;                       // 0: all that default_threads() names
+  std::function<void()> interrupt = {};  // as for SvdOptions
 };
 
 // The leading `rank` singular triplets of a[i] (m, n), i = 0 .. count-1, from products with thin matrices alone.
