@@ -288,3 +288,13 @@ def test_real_clip_text_embeddings(searched):
     mixed = unit_rows(rng, 200, 512, np.float64) * 0.5 + atoms[rng.integers(0, len(atoms), 200)]
     agrees(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), atoms, searched=searched)
     agrees(unit_rows(rng, 200, 512, np.float64), atoms, k=10, searched=searched)
+
+
+def test_plain_arrays_need_numpy_alone():
+    code = (
+        "import sys, numpy as np, headscan as hs; a = np.eye(8, dtype=np.float32)\n"
+        "hs.comp(a[:2], hs.pack(a), k=2); hs.comp(a[:2], a, k=2); hs.svd_factored(a[None], a[None])\n"
+        "print(*sorted({'torch', 'open_clip', 'timm', 'pandas', 'pyarrow', 'transformers'} & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == []

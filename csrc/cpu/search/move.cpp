@@ -11,7 +11,8 @@ namespace headscan {
 namespace {
 
 // Up to this many atoms of a block are bounded one by one. 4 to 32 are within 2 % of each other at 512 x 200,000 x
-// 768, k = 5, on a 2-core EPYC of the Zen 4 kind (AVX-512 VNNI); python benchmarks/calibrate.py kFewAtoms 4 8 16 32.
+// 768, k = 5, on a 2-core EPYC of the Zen 4 kind (AVX-512 VNNI): builds of each, timed in turn as benchmarks/bars.py
+// comp.
 constexpr std::uint64_t kFewAtoms = 16;
 
 // Whether at most kFewAtoms bits are set. (The oldest instruction set has no population count.)
