@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help scan test test-minima lint format bench sanitize cpp cuda cuda-check wheel docs clean
+.PHONY: help scan test faults test-minima lint format bench sanitize cpp cuda cuda-check wheel docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ scan: $(VENV)/.installed  ## build, install and explain every head of the demo m
 
 test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/.installed  ## 2,000 mutations of every kind of file that headscan reads, kills before every event (an hour)
+	HEADSCAN_FAULTS=2000 $(BIN)/python -m pytest tests/faults tests/common/test_writing.py tests/dictionaries/test_build.py
 
 test-minima:  ## the tests with the lowest version of every dependency that pyproject.toml allows, in build/minima
 	$(PYTHON) -m venv build/minima

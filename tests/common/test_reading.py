@@ -137,6 +137,7 @@ def test_a_table_is_as_its_manifest_says(tmp_path):
 def test_a_scan_of_other_columns_types_or_layers_is_damaged(scan, tmp_path):
     folder = scan.save(tmp_path / "scan")
     path, manifest = folder / "explanations.parquet", json.loads((folder / "manifest.json").read_text())
+    del manifest["seal"]  # as one wrote them before there were seals
 
     def write(table, **facts):
         table.to_parquet(path)

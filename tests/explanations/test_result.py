@@ -181,7 +181,7 @@ DAMAGES = {
     "layers of text": (lambda folder: _edit(folder, layers=["x"]), r"layers cannot be \['x'\]"),
     "folded as text": (lambda folder: _edit(folder, folded="maybe"), "folded cannot be 'maybe'"),
     "k as a truth": (lambda folder: _edit(folder, k=True), "k cannot be True"),
-    "another k": (lambda folder: _edit(folder, k=7), "its table has 3 concepts a row, its manifest says 7"),
+    "another k": (lambda folder: _edit(folder, k=7), "its seal is not what headscan wrote"),
     "no k": (lambda folder: _drop(folder, "k"), "k is missing"),
     "other rows": (lambda folder: _edit_rows(folder, 999), "has 384 rows, its manifest says 999"),
     "endless nesting": (lambda folder: (folder / "manifest.json").write_text("[" * 200_000), "it is not JSON"),

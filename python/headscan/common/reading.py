@@ -24,12 +24,24 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["SHORTAGES", "check_columns", "read_array", "read_json", "read_table", "read_text", "reading", "regular"]
+__all__ = [
+    "SHORTAGES",
+    "check_columns",
+    "check_sizes",
+    "read_array",
+    "read_json",
+    "read_table",
+    "read_text",
+    "reading",
+    "regular",
+]
 
 SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
 _MOST_TEXT_BYTES = 1 << 28
 _MOST_TABLE_BYTES = 1 << 32  # unpacked
 _MOST_CELLS = 1 << 29
+_MOST_OF = {"layers": 1000, "depth": 1000, "length": 1 << 13, "embeddings": 1 << 13}  # by a name's last word
+_MOST_SIZE = 10_000_000
 _KINDS = {"int": "iu", "float": "f", "number": "f", "bool": "b", "text": "OSUT"}
 
 
@@ -101,6 +113,24 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # not JSON, or nested without end
         raise HeadscanError(f"{path} is damaged: it is not JSON ({error})") from error
+
+
+def check_sizes(config: Any, *, where: Path) -> None:
+    """Raise if a number in a model's configuration is beyond any model, before a library allocates by it.
+
+    Raises
+    ------
+    HeadscanError
+        Naming the number.
+    """
+    pairs = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for name, value in pairs:
+        most = _MOST_OF.get(str(name).rpartition("_")[2], _MOST_SIZE)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > most:
+            raise HeadscanError(
+                f"{where} asks for {name} = {str(value)[:30]}: no model that is read has over {most:,}"
+            )
+        check_sizes(value, where=where)
 
 
 def read_array(path: Path, what: str = "the file", *, ndim: int | None = None, kinds: str = "f") -> NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headscan.common import files
+from headscan.common.reading import reading, regular
 from headscan.core import _core
 from headscan.core.arrays import as_floating
 from headscan.errors import HeadscanError
@@ -192,14 +193,16 @@ def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
         layout = dict(manifest["layout"])
         if _layout_hash(layout) != manifest["sha256"]["layout"]:
             raise HeadscanError(f"{place / _MANIFEST} is damaged: its layout does not match its hash")
-        row_files = RowFiles([place / "atoms.npy"])
-        arrays: dict[str, Any] = {"atoms": row_files.map_npy()}
+        row_files = RowFiles([regular(place / "atoms.npy")])
+        with reading(place / "atoms.npy"):
+            arrays: dict[str, Any] = {"atoms": row_files.map_npy()}
         for name in _ARRAYS:
             path = place / f"{name}.npy"
             if verify and files.file_sha256(path) != manifest["sha256"][name]:
                 raise HeadscanError(f"{path} is damaged: its content does not match its hash")
             if name != "atoms":
-                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+                with reading(path):
+                    arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         fits = arrays["atoms"].shape == (layout["rows"], layout["width"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, HeadscanError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from headscan.common.reading import regular
 from headscan.errors import HeadscanError
 
 __all__ = ["CONCEPTNET", "Listing", "check_text", "explained", "head_of", "kind_of", "read_conceptnet", "read_lines"]
@@ -138,7 +139,7 @@ def read_conceptnet(path: Path) -> Iterator[str]:
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Give a file, unpacked, with UTF-8 in it and lines that end in a line feed."""
     unpack = _PACKERS.get(path.suffix.lower(), open)
-    with cast("IO[bytes]", unpack(path, "rb")) as file:
+    with cast("IO[bytes]", unpack(regular(path), "rb")) as file:
         head = file.read(_HEAD)
         encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
         old_ends = b"\r" in head[:-1] and b"\n" not in head  # as text files of the first Macintosh

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headscan.common.reading import regular
 from headscan.dictionaries.list_files import LONGEST_RECORD, Listing, explained, read_lines
 from headscan.errors import HeadscanError
 
@@ -101,7 +102,7 @@ def _layout(sample: list[str], column: str | None, path: Path, *, tabs: bool) ->
     skipped, given = 0, re.fullmatch('"?sep=(.)"?\r?', sample[0]) if sample else None
     if given and given[1] in _SEPARATORS:  # Excel's first line
         skipped, separator = 1, given[1]
-    elif tabs and "\t" in sample[0]:
+    elif tabs and sample and "\t" in sample[0]:
         separator = "\t"
     else:
         separator = _separator(sample, path)
@@ -178,8 +179,8 @@ def read_parquet(paths: Sequence[Path], column: str | None) -> Listing:
     def opened(path: Path) -> tuple[parquet.ParquetFile, list[str]]:
         with explained(path):
             try:
-                file = parquet.ParquetFile(path)
-            except pyarrow.ArrowException as error:
+                file = parquet.ParquetFile(regular(path))
+            except (pyarrow.ArrowException, UnicodeDecodeError) as error:
                 raise HeadscanError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
             return file, [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
 
@@ -195,7 +196,7 @@ def read_parquet(paths: Sequence[Path], column: str | None) -> Listing:
                             number += 1
                             for one in value or [None] if isinstance(value, list) else [value]:
                                 yield number, one
-                except pyarrow.ArrowException as error:
+                except (pyarrow.ArrowException, UnicodeDecodeError) as error:
                     raise HeadscanError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
 
     file, names = opened(paths[0])

@@ -19,6 +19,7 @@ from typing import Any
 
 from headscan.common import files
 from headscan.common.files import packaged_folder
+from headscan.common.reading import check_sizes, read_json
 from headscan.common.terminal import one_line, plain
 from headscan.errors import HeadscanError
 from headscan.models import hugging_face, tensor_files
@@ -105,6 +106,9 @@ def _load_folder(folder: Path, *, name: str, device: str) -> LoadedModel:
 
     if not folder.is_dir():
         raise HeadscanError(f"there is no model folder {folder}")
+    for config in (folder / _OPEN_CLIP_CONFIG, folder / "config.json"):
+        if config.is_file():
+            check_sizes(read_json(config), where=config)
     mean = folder / "image_mean.safetensors"
     mean_or_none = mean if mean.is_file() else None
     if not (folder / _OPEN_CLIP_CONFIG).is_file():
