@@ -1,4 +1,4 @@
-"""Files that version 0.1.0 wrote (tests/data) are read by this one: what docs/formats.md promises."""
+"""Files that version 0.1.0 wrote (tests/files) are read by this one: what docs/formats.md promises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import headscan as hs
 from headscan.dictionaries.dictionary import open_dictionary
 
-WRITTEN = Path(__file__).parent / "data" / "written-by-0.1.0"
+WRITTEN = Path(__file__).parent / "files" / "0.1.0"
 FORMATS = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
 
 

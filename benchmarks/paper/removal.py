@@ -14,9 +14,9 @@ that of the rest by at most 2 points on average. Multipliers were looked at on p
 import argparse
 
 import numpy as np
-from common import RESULTS, TEMPLATES, add_options, demo_world, load, markdown, said_layers, scenery_words, write
 
 import headscan as hs
+from common import RESULTS, TEMPLATES, add_options, demo_world, load, markdown, said_layers, scenery_words, write
 from headscan.evaluate import class_embeddings, embed_images, read_image_folder, retrieval
 
 FIRST_SEED = 32_000_010

@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import RESULTS, TEMPLATES, add_options, demo_world, load, markdown, write
 
 import headscan as hs
+from common import RESULTS, TEMPLATES, add_options, demo_world, load, markdown, write
 from headscan.evaluate import embed_images, read_image_folder, zero_shot
 from headscan.evaluate.intervals import paired_interval
 

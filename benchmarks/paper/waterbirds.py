@@ -19,6 +19,8 @@ import argparse
 
 import numpy as np
 import pandas as pd
+
+import headscan as hs
 from common import (
     RESULTS,
     TEMPLATES,
@@ -33,8 +35,6 @@ from common import (
     spread,
     write,
 )
-
-import headscan as hs
 from headscan.evaluate import embed_images, group_accuracy, without_heads, zero_shot
 from headscan.evaluate.retrieval import embedding_change
 

@@ -10,6 +10,7 @@ from tests.models.test_hugging_face import word_tokenizer
 import headscan as hs
 from architectures import transformers_model
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOAD = """
 import sys, headscan as hs
 for name in sys.argv[1:]:
@@ -20,12 +21,11 @@ for name in sys.argv[1:]:
 
 def as_downloaded(folder: Path, cache: Path, repository: str) -> None:
     """Lay a folder into a cache as the hub's client does: a branch that names a commit, and the commit's files."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
     place = cache / f"models--{repository.replace('/', '--')}"
     (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(commit)
+    (place / "refs" / "main").write_text(COMMIT)
     (place / "snapshots").mkdir()
-    (place / "snapshots" / commit).symlink_to(folder, target_is_directory=True)
+    (place / "snapshots" / COMMIT).symlink_to(folder, target_is_directory=True)
 
 
 def test_repositories_of_both_libraries_load_offline_from_the_cache(bundle, tmp_path):
@@ -43,4 +43,4 @@ def test_repositories_of_both_libraries_load_offline_from_the_cache(bundle, tmp_
     assert run.returncode == 0, run.stderr
     for line, name, folder in zip(run.stdout.splitlines(), names, folders.values(), strict=True):
         same = hs.load_model(f"local-dir:{folder}")
-        assert line.split() == [name, same.weights_hash, str(same.joint_dim)]
+        assert line.split() == [f"{name}@{COMMIT}", same.weights_hash, str(same.joint_dim)]

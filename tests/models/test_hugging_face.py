@@ -212,8 +212,8 @@ def test_folders_refused(tmp_path):
     cut.write_bytes(cut.read_bytes()[:-100])
     (tmp_path / "empty").mkdir()
     for name, says in {
-        "lacking": r"is not known: there is no tensor visual_projection\.weight \(1 of the",
-        "weightless": r"has no weights \(model.safetensors or pytorch_model.bin\)",
+        "lacking": r"is not of the CLIPModel of its config\.json: it has no tensor visual_projection\.weight \(1 of",
+        "weightless": r"has no weights that are read \(model.safetensors or pytorch_model.bin",
         "other": "of type 'bert': supported are altclip, blip, chinese_clip, clip, ",
         "cut": "cannot be loaded",
         "empty": r"has no open_clip_config.json and no config\.json",

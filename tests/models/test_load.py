@@ -128,7 +128,7 @@ def test_a_pickle_is_never_executed(tmp_path, tiny_architecture):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Trap()))
     (tmp_path / "empty.pt").write_bytes(b"")
     for name in ("weights.pt", "plain.pt", "empty.pt"):
-        with pytest.raises(hs.HeadscanError, match="cannot be loaded"):
+        with pytest.raises(hs.HeadscanError, match=r"cannot be loaded|headscan never unpickles"):
             hs.load_model(tiny_architecture, pretrained=tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
@@ -140,18 +140,21 @@ def test_a_bad_checkpoint_is_named_and_what_was_expected(tmp_path, module, tiny_
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-5000])
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "text.pt").write_text("hello \x1b[31mred")
-    says = "expected a .safetensors file, or a state dict that torch.load reads with weights_only=True"
+    damaged = "expected a .safetensors file, or a state dict that torch.load reads with weights_only=True"
+    says = {
+        "module.pt": "holds a open_clip.model.CLIP, which only unpickling would",
+        "list.pt": "it holds list, and tensors",
+    }
     for name in ("module.pt", "list.pt", "cut.pt", "empty.pt", "text.pt"):
         with pytest.raises(hs.HeadscanError) as caught:
             hs.load_model(tiny_architecture, pretrained=tmp_path / name)
         assert name in str(caught.value)
-        assert str(caught.value).endswith(says)
+        assert says.get(name, damaged) in str(caught.value)
     folder = write_bundle(tmp_path / "bundle", module)
     (folder / "open_clip_model.safetensors").unlink()
     (folder / "weights.bin").write_bytes((tmp_path / "module.pt").read_bytes())
-    with pytest.raises(hs.HeadscanError, match=r"weights: weights\.bin\)") as caught:
+    with pytest.raises(hs.HeadscanError, match=r"weights\.bin holds a open_clip\.model\.CLIP"):
         hs.load_model(f"local-dir:{folder}")
-    assert str(caught.value).endswith(says)
 
 
 def test_damaged_folders(tmp_path, module):
@@ -160,13 +163,13 @@ def test_damaged_folders(tmp_path, module):
     weights.write_bytes(weights.read_bytes()[:-1000])
     cases = {"cut": "cannot be loaded"}
     write_bundle(tmp_path / "other", module, config={**TINY, "embed_dim": 16})
-    cases["other"] = "cannot be loaded.*size mismatch"
+    cases["other"] = r"holds text_projection of shape \(32, 24\), and .* has \(32, 16\) there"
     (write_bundle(tmp_path / "weightless", module) / "open_clip_model.safetensors").unlink()
     cases["weightless"] = "has no weights"
     (write_bundle(tmp_path / "nameless", module) / "open_clip_config.json").unlink()
     cases["nameless"] = "has no open_clip_config.json"
     (write_bundle(tmp_path / "garbled", module) / "open_clip_config.json").write_text("{")
-    cases["garbled"] = "cannot be loaded"
+    cases["garbled"] = "is damaged: it is not JSON"
     for name, says in cases.items():
         with pytest.raises(hs.HeadscanError, match=says) as caught:
             hs.load_model(f"local-dir:{tmp_path / name}")

@@ -370,7 +370,8 @@ def fresh_copy(model: Model, *, in_place: bool) -> Model:
     made = load_model(
         module, dtype=model.dtype, image_mean=model.image_mean, tokenizer=lambda texts: model.tokenizer(texts)
     )
-    return replace(made, name=model.name, pretrained=model.pretrained, checkpoint=model.checkpoint)
+    kept = ("name", "pretrained", "checkpoint", "folder", "config")
+    return replace(made, **{name: getattr(model, name) for name in kept})
 
 
 def _kept(compensate: bool, pictures: Any) -> str:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headscan.common import files, writing
-from headscan.common.files import packaged_folder
 from headscan.common.terminal import plain
 from headscan.edit.files import check_replaced
 from headscan.errors import HeadscanError
-from headscan.models.checkpoints import DEMO, explaining
-from headscan.models.tensor_files import unpickled
+from headscan.models.checkpoints import explaining
+from headscan.models.tensor_files import read_state
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +53,7 @@ def save_edited(model: EditedModel | CutModel, path: str | Path, *, force: bool 
     try:
         if target.suffix == ".safetensors":
             return _save_file(model, _as_in_checkpoint(model, state), target)
-        source = _source_folder(model)
+        source = model.folder
         with files.folder_aside(target) as aside:
             if source is not None:
                 _copy_folder(source, aside, state, model.checkpoint)
@@ -97,22 +96,6 @@ def _card_of(source: Path | None) -> str:
     return "" if path is None or not path.is_file() else path.read_text(encoding="utf-8", errors="replace")
 
 
-def _source_folder(model: Model) -> Path | None:
-    """Return the folder that the original was loaded from, where it was one."""
-    if model.name == DEMO:
-        return packaged_folder(DEMO)
-    if model.name.startswith("local-dir:"):
-        return files.expanded(model.name.removeprefix("local-dir:")).absolute()
-    if model.name.startswith("hf-hub:"):
-        from huggingface_hub import snapshot_download
-
-        with explaining(f"the files of {model.name} are not in the local cache"):
-            patterns = ["*.json", "*.txt", "*.md", "*.model", "*.safetensors", "LICENSE*"]
-            repository = model.name.removeprefix("hf-hub:")
-            return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
-    return None
-
-
 def check_target(model: Model, path: str | Path) -> Path:
     """Return where an edited model may be saved, absolute, before anything is done for it.
 
@@ -121,7 +104,7 @@ def check_target(model: Model, path: str | Path) -> Path:
     HeadscanError
         If the original is there, or something that is not an edited model, or it cannot be written.
     """
-    target, source = files.expanded(path).absolute(), _source_folder(model)
+    target, source = files.expanded(path).absolute(), model.folder
     single = target.suffix == ".safetensors"
     own = {path.resolve() for path in model.checkpoint} | (set() if source is None else {source.resolve()})
     if target.resolve() in own or (single and target.parent.resolve() in own):
@@ -179,7 +162,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        return unpickled(path), {}
+        return read_state(path), {}
 
 
 def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -204,16 +187,14 @@ def _new_folder(model: EditedModel | CutModel, aside: Path, state: Mapping[str, 
     if hasattr(model.module, "save_pretrained"):
         model.module.save_pretrained(aside, state_dict=dict(state))
         return
-    import open_clip
-
-    config = open_clip.get_model_config(model.name.replace("/", "-"))
+    config = model.config
     if config is None:
         raise HeadscanError(
             f"{model.name} has no configuration to save with it: give a path that ends in .safetensors for its "
             "state dict"
         )
     preprocess = getattr(model.module.visual, "preprocess_cfg", {})
-    whole = {"model_cfg": config, "preprocess_cfg": dict(preprocess)}
+    whole = {"model_cfg": dict(config), "preprocess_cfg": dict(preprocess)}
     (aside / _CONFIG).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     _write(state, aside / _WEIGHTS, {"format": "pt"})
 

@@ -151,8 +151,6 @@ def _read(source: Path) -> Iterable[tuple[str, torch.Tensor]]:
         raise
     except Exception as error:  # what safetensors and torch raise has no common base
         raise HeadscanError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-    if opened is None:
-        raise HeadscanError(f"cannot read {path}: it is neither safetensors nor one of torch's zip files")
     for name in opened.shapes:
         value = opened.read(name)
         if not value.is_floating_point() or value.element_size() < 2:

@@ -7,13 +7,12 @@ unpickled: checkpoints are read as safetensors or with torch's ``weights_only`` 
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,11 @@ from headscan.common.files import packaged_folder
 from headscan.common.reading import check_sizes, read_json
 from headscan.common.terminal import one_line, plain
 from headscan.errors import HeadscanError
-from headscan.models import hugging_face, tensor_files
+from headscan.models import hub, hugging_face
+from headscan.models.configurations import check_unquantised, read_configuration
+from headscan.models.in_memory import check_module
+from headscan.models.open_clip_weights import open_weights, tokenizer_for
 from headscan.models.towers import Weights
-from headscan.models.towers.weights import empty_parameters
 
 __all__ = ["DEMO", "LoadedModel", "explaining", "load_by_name", "take_module"]
 
@@ -45,6 +46,8 @@ class LoadedModel:
     make_tokenizer: Callable[[], Any]
     checkpoint: tuple[Path, ...] = ()
     image_mean: Path | None = None
+    folder: Path | None = None
+    config: Mapping[str, Any] | None = None
 
 
 def load_by_name(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModel:
@@ -67,11 +70,15 @@ def take_module(module: Any, *, pretrained: str | Path | None, device: str | Non
     """Accept a model of open_clip or transformers in memory, without changing or moving it."""
     from torch import nn
 
+    module = check_module(module)
     own = isinstance(module, nn.Module) and hasattr(module, "visual") and hasattr(module, "encode_text")
     foreign = hugging_face.is_transformers(module)
     if not own and not foreign:
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        raise HeadscanError(f"a model must be a name or a CLIP model of open_clip or transformers, not a {kind}")
+        inner = ": pass its .module" if hasattr(module, "module") else ""
+        raise HeadscanError(
+            f"a model must be a name or a CLIP model of open_clip or transformers, not a {kind}{inner}"
+        )
     if pretrained is not None:
         raise HeadscanError("pretrained belongs to an architecture name: a model in memory has its weights already")
     first = next(module.parameters(), None)
@@ -81,8 +88,6 @@ def take_module(module: Any, *, pretrained: str | Path | None, device: str | Non
         raise HeadscanError(
             f"the model in memory is on {first.device}: move it to {device} yourself, or leave device out"
         )
-    for tensor_name, tensor in module.state_dict().items():
-        tensor_files.check_finite(tensor_name, tensor)
     name = f"{type(module).__name__} in memory"
     make = hugging_face.own_tokenizer if foreign else _default_tokenizer
     return LoadedModel(name, None, Weights(module), lambda: make(module))
@@ -101,7 +106,6 @@ def _default_tokenizer(module: Any) -> Any:
 
 
 def _load_folder(folder: Path, *, name: str, device: str) -> LoadedModel:
-    import open_clip
     from open_clip.factory import _find_checkpoint_in_dir
 
     if not folder.is_dir():
@@ -120,15 +124,19 @@ def _load_folder(folder: Path, *, name: str, device: str) -> LoadedModel:
         with explaining(f"the model in {folder} cannot be loaded", checkpoint=True):
             weights, read = hugging_face.load_folder(folder, device=device)
         make_tokenizer = lambda: hugging_face.folder_tokenizer(folder, weights)  # noqa: E731
-        return LoadedModel(name, None, weights, make_tokenizer, read, mean_or_none)
+        return LoadedModel(name, None, weights, make_tokenizer, read, mean_or_none, folder)
     weight_files = _weight_files(folder)
     if not weight_files:
         raise HeadscanError(f"{folder} has no weights (.safetensors, .bin or .pth)")
     identifier = f"{_LOCAL}{folder}"
     with explaining(f"the model in {folder} cannot be loaded (weights: {', '.join(weight_files)})"):
+        described = read_configuration(folder / _OPEN_CLIP_CONFIG)
+        config = described.get("model_cfg", described)
+        check_unquantised(config, folder)
         checkpoint = Path(_find_checkpoint_in_dir(folder))
-        weights = _open(identifier, checkpoint, device=device)
-    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(identifier), (checkpoint,), mean_or_none)
+        weights, config = open_weights(identifier, checkpoint, device=device, config=config)
+    make = lambda: tokenizer_for(identifier, config, named=name.startswith(_HUB))  # noqa: E731
+    return LoadedModel(name, None, weights, make, (checkpoint,), mean_or_none, folder, config)
 
 
 def _weight_files(folder: Path) -> list[str]:
@@ -139,23 +147,10 @@ def _weight_files(folder: Path) -> list[str]:
 
 
 def _load_hub(name: str, *, device: str) -> LoadedModel:
-    import open_clip
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    repository = name[len(_HUB) :]
-    if repository.count("/") != 1 or name.endswith(("/", ":")):
-        raise HeadscanError(f"{name!r} is not of the form hf-hub:organisation/repository")
     with explaining(f"{name} cannot be loaded from the Hugging Face hub{_offline_note()}"):
-        try:
-            hf_hub_download(repository, _OPEN_CLIP_CONFIG)
-        except EntryNotFoundError:  # not in the repository, or offline and not in the cache
-            folder = hugging_face.fetch(repository)
-            weights, read = hugging_face.load_folder(folder, device=device)
-            return LoadedModel(name, None, weights, lambda: hugging_face.folder_tokenizer(folder, weights), read)
-        checkpoint = Path(open_clip.pretrained.download_pretrained_from_hf(repository))
-        weights = _open(name, checkpoint, device=device)
-    return LoadedModel(name, None, weights, lambda: open_clip.get_tokenizer(name), (checkpoint,))
+        folder, pinned = hub.fetch(name[len(_HUB) :])
+        loaded = _load_folder(folder, name=f"{_HUB}{pinned}", device=device)
+    return replace(loaded, image_mean=None)
 
 
 def _load_architecture(name: str, *, pretrained: str | Path | None, device: str) -> LoadedModel:
@@ -175,12 +170,13 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
             "file, or 'random' for meaningless ones"
         )
     wanted = str(pretrained)
-    make_tokenizer = lambda: open_clip.get_tokenizer(architecture)  # noqa: E731
+    built = open_clip.get_model_config(architecture)
     if wanted == "random":
         with torch.random.fork_rng(devices=[]), explaining(f"{architecture} cannot be built"):
             torch.manual_seed(0)
             module = open_clip.create_model(architecture, device=device, pretrained_text=False).eval()
-        return LoadedModel(architecture, wanted, Weights(module), make_tokenizer)
+        make = lambda: tokenizer_for(architecture, built, named=True)  # noqa: E731
+        return LoadedModel(architecture, wanted, Weights(module), make, config=built)
     config = open_clip.pretrained.get_pretrained_cfg(architecture, wanted)
     if not config and not Path(wanted).is_file():
         near = difflib.get_close_matches(wanted.lower(), tags, n=3, cutoff=0.4) or tags[:_TAGS_SHOWN]
@@ -193,48 +189,10 @@ def _load_architecture(name: str, *, pretrained: str | Path | None, device: str)
     what = f"{architecture} with {wanted} cannot be loaded" + (_offline_note() if config else "")
     with explaining(what, checkpoint=True):
         checkpoint = Path(open_clip.pretrained.download_pretrained(config) if config else wanted).absolute()
-        weights = _open(architecture, checkpoint, device=device, pretrained=wanted, force_quick_gelu=quick)
-    return LoadedModel(architecture, wanted, weights, make_tokenizer, (checkpoint,))
-
-
-def _open(identifier: str, checkpoint: Path, *, device: str, **options: Any) -> Weights:
-    """Return an open_clip model's weights, left in the checkpoint's file where it holds them as the model does.
-
-    Files of another layout (big_vision's, Apple's, OpenAI's old ones) go through open_clip's own conversion.
-    """
-    import open_clip
-
-    tensors = tensor_files.open_tensors([checkpoint])
-    with empty_parameters(), _without_remarks():
-        build = {**options, "load_weights": False, "pretrained_text": False}
-        skeleton = open_clip.create_model(identifier, **build).eval()
-    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
-    if tensors is not None and tensors.shapes == shapes:
-        return Weights(skeleton, tensors, device=device)
-    try:
-        module = open_clip.create_model(identifier, device=device, require_pretrained=True, **options).eval()
-    except (KeyError, RuntimeError) as error:
-        lacking = [] if tensors is None else sorted(shapes.keys() - tensors.shapes)
-        if not lacking:
-            raise
-        raise HeadscanError(
-            f"the layout of {checkpoint} is not known: it has no tensor {lacking[0]} ({len(lacking)} of the "
-            f"{len(shapes)} that {identifier} has are missing; {one_line(str(error), longest=200)})"
-        ) from error
-    for name, tensor in module.state_dict().items():
-        tensor_files.check_finite(name, tensor)
-    return Weights(module)
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keep open_clip, which logs to the root logger, from remarking that a skeleton has no weights."""
-    root, drop = logging.getLogger(), lambda record: False
-    root.addFilter(drop)
-    try:
-        yield
-    finally:
-        root.removeFilter(drop)
+        options = {"pretrained": wanted, "force_quick_gelu": quick}
+        weights, built = open_weights(architecture, checkpoint, device=device, config=built, **options)
+    make = lambda: tokenizer_for(architecture, built, named=True)  # noqa: E731
+    return LoadedModel(architecture, wanted, weights, make, (checkpoint,), config=built)
 
 
 def _needs_quick_gelu(architecture: str, tag: str, config: dict[str, Any]) -> bool:

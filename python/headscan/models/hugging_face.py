@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headscan.errors import HeadscanError
+from headscan.models.configurations import (
+    check_runs_no_code,
+    check_unquantised,
+    check_whole_model,
+    never_asking,
+    read_configuration,
+)
+from headscan.models.hub import shards
+from headscan.models.state_dicts import lacks, names_in, under_names
 from headscan.models.tensor_files import check_finite, open_tensors
 from headscan.models.towers.transformers import MODEL_TYPES, is_transformers
 from headscan.models.towers.weights import Weights, empty_parameters
@@ -15,9 +23,11 @@ from headscan.models.towers.weights import Weights, empty_parameters
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["fetch", "folder_tokenizer", "is_transformers", "load_folder", "own_tokenizer"]
+__all__ = ["folder_tokenizer", "image_processor", "is_transformers", "load_folder", "own_tokenizer"]
 
-_FETCHED = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*-of-*.safetensors"]
+_CONFIG = "config.json"
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack")
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
 
 def _library() -> Any:
@@ -30,16 +40,6 @@ def _library() -> Any:
     return transformers
 
 
-def fetch(repository: str) -> Path:
-    """Return the folder of a repository of the Hugging Face hub, from the local cache or downloaded into it."""
-    from huggingface_hub import snapshot_download
-
-    folder = Path(snapshot_download(repository, allow_patterns=_FETCHED))
-    if not (folder / "config.json").is_file():
-        raise HeadscanError(f"hf-hub:{repository} has neither open_clip_config.json nor config.json")
-    return folder
-
-
 def load_folder(folder: Path, *, device: str) -> tuple[Weights, tuple[Path, ...]]:
     """Return the weights of a folder with config.json, and the files that hold them.
 
@@ -50,47 +50,73 @@ def load_folder(folder: Path, *, device: str) -> tuple[Weights, tuple[Path, ...]
     HeadscanError
         If the model is of a kind that is not supported, or its files lack a tensor, naming it.
     """
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    check_runs_no_code(folder)
+    described = read_configuration(folder / _CONFIG)
+    check_unquantised(described, folder)
+    check_whole_model(described, folder)
+    kind = described.get("model_type")
     if kind not in MODEL_TYPES:
         raise HeadscanError(
             f"{folder} holds a transformers model of type {kind!r}: supported are {', '.join(MODEL_TYPES)}"
         )
     library = _library()
     model_class = getattr(library, MODEL_TYPES[kind])
-    config = library.AutoConfig.from_pretrained(folder)
+    with never_asking():
+        config = library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with empty_parameters():
         skeleton = model_class(config).eval()
     paths = _weight_files(folder)
-    files = open_tensors(paths)
-    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
-    if files is not None and shapes.items() <= files.shapes.items():
-        return Weights(skeleton, files, device=device), paths
-    module, loading = model_class.from_pretrained(folder, dtype="float32", output_loading_info=True)
-    lacking = sorted(loading["missing_keys"])
-    if lacking:  # transformers would go on with random numbers
-        raise HeadscanError(
-            f"the layout of the weights in {folder} is not known: there is no tensor {lacking[0]} "
-            f"({len(lacking)} of the {len(shapes)} that {MODEL_TYPES[kind]} has are missing)"
+    tensors, wanted = open_tensors(paths), skeleton.state_dict()
+    if lacks(names_in(tensors, wanted), wanted):
+        module = _converted(model_class, folder, config)
+        if module is not None:
+            return Weights(module.to(device)), paths
+    return Weights(
+        skeleton, under_names(tensors, wanted, f"the {MODEL_TYPES[kind]} of its config.json"), device=device
+    ), paths
+
+
+def _converted(model_class: Any, folder: Path, config: Any) -> Any:
+    """Return the module as transformers converts it from another layout of names, None where it cannot either."""
+    with never_asking():
+        module, loading = model_class.from_pretrained(
+            folder, config=config, dtype="float32", output_loading_info=True, trust_remote_code=False
         )
+    if lacks((), dict.fromkeys(loading["missing_keys"])):  # it would go on with random numbers
+        return None
     for name, tensor in module.state_dict().items():
         check_finite(name, tensor)
-    return Weights(module.eval().to(device)), paths
+    return module.eval()
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return (folder / name,)
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return tuple(folder / Path(shard).name for shard in sorted(set(shards)))
-    raise HeadscanError(f"{folder} has no weights (model.safetensors or pytorch_model.bin)")
+        listed = shards(folder / f"{name}.index.json")
+        if listed:
+            return tuple(folder / shard for shard in listed)
+    present = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
+    raise HeadscanError(
+        f"{folder} has no weights that are read (model.safetensors or pytorch_model.bin, in one file or in shards)"
+        + (f"; it has {', '.join(present[:4])}" if present else "")
+    )
 
 
 def folder_tokenizer(folder: Path | str, weights: Weights) -> Callable[[list[str]], torch.Tensor]:
     """Return the folder's tokenizer: from texts to ids padded to the text tower's full length."""
-    tokenizer = _library().AutoTokenizer.from_pretrained(folder)
+    local = Path(folder)
+    if (
+        local.is_dir()
+        and not any((local / name).is_file() for name in _TOKENIZERS)
+        and not any(local.glob("*.model"))
+    ):
+        raise HeadscanError(
+            f"{folder} holds no tokenizer ({', '.join(_TOKENIZERS[:3])}): save the base model's beside it, "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER), or pass load_model(..., tokenizer=...)"
+        )
+    with never_asking():
+        tokenizer = _library().AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     context = _context(weights.skeleton.config.text_config, tokenizer)
 
     def tokenize(texts: list[str]) -> torch.Tensor:
@@ -123,3 +149,17 @@ def own_tokenizer(module: Any) -> Callable[[list[str]], torch.Tensor]:
             "pass load_model(..., tokenizer=...)"
         )
     return folder_tokenizer(module.name_or_path, Weights(module))
+
+
+def image_processor(folder: Path | str) -> Any:
+    """Return the image processor of a folder or repository; code of its own is never run.
+
+    Raises
+    ------
+    Exception
+        What transformers raises where there is none.
+    """
+    with never_asking():
+        return _library().AutoImageProcessor.from_pretrained(
+            folder, local_files_only=Path(folder).is_dir(), trust_remote_code=False
+        )

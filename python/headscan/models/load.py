@@ -11,6 +11,7 @@ from headscan.errors import HeadscanError
 from headscan.models import checkpoints
 from headscan.models.image_mean import image_mean_for
 from headscan.models.model import Model
+from headscan.models.text import check_tokenizer
 from headscan.models.towers import read_tower
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def load_model(
     ----------
     source : str or torch.nn.Module
         ``"demo"`` (shipped with headscan), an open_clip architecture such as ``"ViT-L-14"`` together with
-        `pretrained`, ``"hf-hub:org/repo"``, ``"local-dir:path"`` (a folder with open_clip_config.json, or
+        `pretrained`, ``"hf-hub:org/repo"`` (``@revision`` may follow; the commit becomes part of the model's
+        name), ``"local-dir:path"`` (a folder with open_clip_config.json, or
         transformers' config.json and tokenizer, and weights), or a model of open_clip or transformers in memory.
     pretrained : str or path, optional
         For an architecture name alone: an open_clip tag such as ``"laion2b_s32b_b82k"``, a checkpoint file,
@@ -87,6 +89,8 @@ def load_model(
         dtype=dtype,
         make_tokenizer=_explained(loaded) if tokenizer is None else lambda: tokenizer,
         checkpoint=loaded.checkpoint,
+        folder=loaded.folder,
+        config=loaded.config,
     )
     mean = image_mean_for(model, loaded.image_mean if image_mean is None else image_mean)
     return model if mean is None else replace(model, image_mean=mean)
@@ -97,7 +101,9 @@ def _explained(loaded: checkpoints.LoadedModel) -> Callable[[], Any]:
 
     def make() -> Any:
         with checkpoints.explaining(f"the tokenizer of {loaded.name} cannot be loaded"):
-            return loaded.make_tokenizer()
+            tokenizer = loaded.make_tokenizer()
+            check_tokenizer(tokenizer, loaded.name)
+            return tokenizer
 
     return make
 

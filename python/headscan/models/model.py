@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,10 @@ class Model:
         Makes `tokenizer` when it is first used.
     checkpoint : tuple of Path
         The files that hold its weights; none of a model in memory.
+    folder : Path or None
+        The folder that it came in, of a ``local-dir:``, ``hf-hub:`` or demo model.
+    config : mapping or None
+        Its open_clip configuration as it was built, of a model of open_clip from a file.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Model:
     dtype: str
     make_tokenizer: Callable[[], Any]
     checkpoint: tuple[Path, ...] = ()
+    folder: Path | None = None
+    config: Mapping[str, Any] | None = None
 
     @property
     def module(self) -> Any:

@@ -14,7 +14,7 @@ from headscan.common.checks import whole_number
 from headscan.common.terminal import one_line
 from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
-from headscan.models.hugging_face import is_transformers
+from headscan.models.hugging_face import image_processor, is_transformers
 from headscan.models.model import check_model
 from headscan.models.towers.embedding import embed_preprocessed
 from headscan.models.towers.forward import evaluating
@@ -130,12 +130,8 @@ def preprocessing(model: Model) -> Callable[[Image], torch.Tensor]:
 
 
 def _transformers_preprocessing(model: Model) -> Callable[[Image], torch.Tensor]:
-    from transformers import AutoImageProcessor
-
-    place = model.module.name_or_path
     try:
-        load: Any = AutoImageProcessor.from_pretrained
-        processor = load(place, local_files_only=Path(place).is_dir())
+        processor = image_processor(model.module.name_or_path)
     except (OSError, ValueError) as error:
         raise HeadscanError(
             f"{model.name} does not say how it preprocesses images: a preprocessor_config.json beside its weights is "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["VISION_PARTS", "Tokens", "encode_tokens", "join", "text_structure", "tokenize"]
+__all__ = ["VISION_PARTS", "Tokens", "check_tokenizer", "encode_tokens", "join", "text_structure", "tokenize"]
 
 VISION_PARTS = (  # what in a model has no part in text embeddings
     "visual",
@@ -36,6 +36,7 @@ VISION_PARTS = (  # what in a model has no part in text embeddings
     "image_model",
     "image_projection",
 )
+_UNLIKE = ("a photo of a red dog", "snow")
 _SETTING = (bool, int, float, str)
 _NO_SETTING = ("training", "name_or_path")
 
@@ -93,6 +94,24 @@ def text_structure(module: Any) -> str:
             masked = getattr(part, "attn_mask", None) is not None
             lines.append(f"{name} {type(part).__qualname__} {masked} {sorted(settings.items())}")
     return "\n".join(lines)
+
+
+def check_tokenizer(tokenizer: Any, name: str) -> None:
+    """Raise if a model's tokenizer gives any text the same tokens, as one without its vocabulary does.
+
+    Raises
+    ------
+    HeadscanError
+        If it does.
+    """
+    import torch
+
+    ids = torch.as_tensor(tokenizer(list(_UNLIKE)), dtype=torch.int64)
+    if bool((ids[0] == ids[1]).all()):
+        raise HeadscanError(
+            f"the tokenizer of {name} gives every text the same tokens: its vocabulary is missing; save the base "
+            "model's tokenizer beside the weights, or pass load_model(..., tokenizer=...)"
+        )
 
 
 def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
