@@ -110,9 +110,9 @@ def _load_folder(folder: Path, *, name: str, device: str) -> LoadedModel:
 
     if not folder.is_dir():
         raise HeadscanError(f"there is no model folder {folder}")
-    for config in (folder / _OPEN_CLIP_CONFIG, folder / "config.json"):
-        if config.is_file():
-            check_sizes(read_json(config), where=config)
+    for file in (folder / _OPEN_CLIP_CONFIG, folder / "config.json"):
+        if file.is_file():
+            check_sizes(read_json(file), where=file)
     mean = folder / "image_mean.safetensors"
     mean_or_none = mean if mean.is_file() else None
     if not (folder / _OPEN_CLIP_CONFIG).is_file():
