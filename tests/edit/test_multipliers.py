@@ -90,22 +90,41 @@ def test_a_graded_edit_goes_from_the_median_random_score_to_the_threshold(scan, 
         hs.Edit.suppress(scan, model, graded=True, threshold=low - 0.1, **options)
 
 
-def test_classes_rescale_by_relevance(scan, model, dictionary):
-    edit = hs.Edit.for_classes(scan, model, ["cat", "dog"], sparsity=4, ceiling=1.1, dictionary=dictionary)
+@pytest.mark.parametrize("centred", [True, False])
+def test_classes_rescale_by_relevance(scan, model, dictionary, centred):
+    edit = hs.Edit.for_classes(
+        scan, model, ["cat", "dog"], sparsity=4, ceiling=1.1, centred=centred, dictionary=dictionary
+    )
     step = edit.info.steps[0]
     assert not {"cat", "dog"} & set(step["task_concepts"])
     place = {text: row for row, text in enumerate(dictionary.texts)}
-    task = dictionary.atoms[[place[text] for text in step["task_concepts"]]].astype(float)
+    atoms = dictionary.atoms if centred else dictionary.embeddings()
+    task = atoms[[place[text] for text in step["task_concepts"]]].astype(float)
     for (layer, head, index), rows in scan.table().query("side == 'write'").groupby(["layer", "head", "index"]):
         relevance = max(
             sum(
-                row[f"coefficient_{i}"] * (task @ dictionary.atoms[place[row[f"concept_{i}"]]].astype(float)).max()
+                row[f"coefficient_{i}"] * (task @ atoms[place[row[f"concept_{i}"]]].astype(float)).max()
                 for i in range(3)
             )
             for row in rows.to_dict("records")
         )
         expected = min(max(relevance + 0.3, 0.8), 1.1)
         assert edit.multipliers.get(Direction("vo", layer, head, index), 1.0) == pytest.approx(expected, abs=1e-6)
+
+
+def test_concepts_that_hold_a_class_name_are_left_out_where_asked(model):
+    texts = ["cat", "small cat", "dog", "fish", "tree"]
+    dictionary = hs.load_dictionary(texts, model=model, cache=False)
+    scan = hs.scan(model, dictionary, layers=0, k=2, significance=0)
+    made = {
+        exclude: hs.Edit.for_classes(scan, model, ["cat"], sparsity=3, exclude=exclude, dictionary=dictionary)
+        for exclude in ("exact", "containing")
+    }
+    picked = {exclude: set(edit.info.steps[0]["task_concepts"]) for exclude, edit in made.items()}
+    assert "small cat" in picked["exact"] and "cat" not in picked["exact"]
+    assert not {"cat", "small cat"} & picked["containing"]
+    with pytest.raises(hs.HeadscanError, match="exclude is 'exact' or 'containing', not 'all'"):
+        hs.Edit.for_classes(scan, model, ["cat"], exclude="all", dictionary=dictionary)
 
 
 def test_class_names_are_whole_words():

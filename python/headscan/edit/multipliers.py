@@ -14,7 +14,6 @@ from headscan.edit.direction import is_finite
 from headscan.edit.edit import Edit, EditInfo
 from headscan.edit.matching import (
     POLES,
-    Codes,
     chance_levels,
     combine_poles,
     contrast,
@@ -25,8 +24,11 @@ from headscan.edit.matching import (
     texts,
 )
 from headscan.errors import HeadscanError
+from headscan.models.prompts import class_embeddings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from headscan.dictionaries.load import Dictionary
     from headscan.explanations.result import Scan
     from headscan.models.model import Model
@@ -143,16 +145,17 @@ def for_classes(
     floor: float | None = 0.8,
     ceiling: float | None = None,
     sparsity: int = 10,
+    centred: bool = False,
+    exclude: str = "exact",
     poles: str = "any",
     layers: str | int | Iterable[int] | None = None,
     dictionary: Dictionary | None = None,
 ) -> Edit:
     """Scale directions by their relevance for telling classes apart (arXiv 2603.24653, classification).
 
-    Each class name's embedding is explained by COMP over the concepts that do not hold a class name; what is
-    picked for any class are the task's concepts. A direction's relevance is the sum over its code of coefficient
-    times largest similarity to a task concept; its multiplier is ``relevance + offset``, at least `floor` and at
-    most `ceiling`.
+    Each class name's embedding is explained by COMP over the concepts that are no class name; what is picked for any
+    class are the task's concepts. A direction's relevance is the sum over its code of coefficient times largest
+    similarity to a task concept; its multiplier is ``relevance + offset``, at least `floor` and at most `ceiling`.
 
     Parameters
     ----------
@@ -164,6 +167,11 @@ def for_classes(
         None for no bound.
     sparsity : int, default 10
         Concepts a class.
+    centred : bool, default False
+        Centre class names and concepts on the dictionary's mean before they are compared; the published code does
+        not.
+    exclude : {"exact", "containing"}
+        Leave out concepts that are a class name, as published, or all that hold one as a whole word.
 
     Returns
     -------
@@ -179,32 +187,53 @@ def for_classes(
             _check_number(name, value)
     if floor is not None and ceiling is not None and floor > ceiling:
         raise HeadscanError(f"floor must be at most ceiling, got {floor} and {ceiling}")
+    if exclude not in ("exact", "containing"):
+        raise HeadscanError(f"exclude is 'exact' or 'containing', not {exclude!r}")
     names = texts(classes, "classes")
     codes = read_codes(scan, model, dictionary=dictionary, layers=layers)
-    concepts = _task_concepts(scan, model, codes, names, sparsity=whole_number(sparsity, "sparsity"))
-    atoms = codes.dictionary.atoms.astype(np.float64)
+    held = codes.dictionary
+    embedded = (
+        embed_queries(model, held, names) if centred else class_embeddings(model, names, templates=held.templates)
+    )
+    atoms = (held.atoms if centred else held.embeddings()).astype(np.float64)
+    concepts = _task_concepts(
+        scan, held.texts, names, embedded, atoms, sparsity=whole_number(sparsity, "sparsity"), exclude=exclude
+    )
     nearest = (atoms @ atoms[concepts].T).max(axis=1)  # (concepts,)
     relevance = combine_poles(codes.rows, (nearest[codes.indices] * codes.coefficients).sum(axis=1), poles)
     low, high = -math.inf if floor is None else floor, math.inf if ceiling is None else ceiling
     multipliers = {direction: min(max(value + offset, low), high) for direction, value in relevance.items()}
     step = {
         "made_by": "for_classes", "classes": list(names), "offset": offset, "floor": floor, "ceiling": ceiling,
-        "sparsity": sparsity, "poles": poles, "task_concepts": [codes.dictionary.texts[place] for place in concepts],
+        "sparsity": sparsity, "centred": bool(centred), "exclude": exclude, "poles": poles,
+        "task_concepts": [held.texts[row] for row in concepts],
     }  # fmt: skip
     return Edit(multipliers, EditInfo.of(scan, step))
 
 
-def _task_concepts(scan: Scan, model: Model, codes: Codes, names: Sequence[str], *, sparsity: int) -> list[int]:
+def _task_concepts(
+    scan: Scan,
+    concepts: Sequence[str],
+    names: Sequence[str],
+    embedded: NDArray[np.float64],
+    atoms: NDArray[np.float64],
+    *,
+    sparsity: int,
+    exclude: str,
+) -> list[int]:
     """Return the dictionary rows that explain the classes' embeddings, without class names."""
-    dictionary = codes.dictionary
-    pool = np.array([row for row, text in enumerate(dictionary.texts) if not names_one_of(text, names)])
+    exact = {name.casefold() for name in names}
+    pool = np.array(
+        [
+            row
+            for row, text in enumerate(concepts)
+            if not (text.casefold() in exact if exclude == "exact" else names_one_of(text, names))
+        ]
+    )
     if not 1 <= sparsity <= len(pool):
-        raise HeadscanError(
-            f"sparsity must be from 1 to the {len(pool)} concepts that do not hold a class name, not {sparsity}"
-        )
-    embedded = embed_queries(model, dictionary, names)
-    picked = comp(embedded, dictionary.atoms[pool], k=sparsity, coherence=scan.info.coherence)
-    return sorted({int(pool[place]) for place in picked.indices[picked.coefficients > 0]})
+        raise HeadscanError(f"sparsity must be from 1 to the {len(pool)} concepts that are left, not {sparsity}")
+    picked = comp(embedded, atoms[pool].astype(np.float32), k=sparsity, coherence=scan.info.coherence)
+    return sorted({int(pool[rank]) for rank in picked.indices[picked.coefficients > 0]})
 
 
 def _check_number(name: str, value: object) -> None:

@@ -66,7 +66,9 @@ def scan_by_name(
         As `load_model`, `load_dictionary`, `headscan.scan` and `Scan.save` do.
     """
     target = files.expanded(folder)
-    known = {"tower": tower, "k": k, "coherence": coherence, "folded": fold, "significance": significance}
+    weight = coherence if method == "comp" else 0.0  # as the manifest has it
+    known = {"tower": tower, "k": k, "method": method, "coherence": weight, "folded": fold}
+    known["significance"] = significance
     check_destination(target, known, force=force)
     sources.check()
     model = sources.load_model()
