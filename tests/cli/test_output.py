@@ -41,6 +41,10 @@ def commands(folder, out):
         "explain": (["explain", "demo", *words, "--text", "a dog"], {"concepts"}),
         "edit": (["edit", "demo", "--edit", str(folder / "edit.json"), "--dry-run"], {"changes"}),
         "compare": (["compare", "demo", "demo", *words, "--layers", "0"], {"heads", "changes", "reweighted"}),
+        "circuits": (
+            ["circuits", "demo", *words, "--layers", "6-7", "-k", "3", "--out", str(out / "circuits")],
+            {"channels"},
+        ),
         "doctor": (["doctor"], {"installation"}),
     }
 

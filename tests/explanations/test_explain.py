@@ -112,7 +112,7 @@ def test_bad_input(model, saved_model, dictionary, tmp_path, photo):
 def run(bundle, tmp_path, capsys):
     """Run ``headscan explain`` on the tiny model with a dictionary of six."""
     concepts = tmp_path / "concepts.txt"
-    concepts.write_text("\n".join(["[b]cat[/b]", "dog", "horse", "fish", "bird", "tree"]))
+    concepts.write_text("\n".join(["dog", "[b]cat[/b]", "horse", "fish", "bird", "tree"]))
 
     def run(*arguments):
         status = main.main(["explain", f"local-dir:{bundle}", "--dictionary", str(concepts), *map(str, arguments)])
