@@ -2,12 +2,12 @@
 
 Of every reader layer the strongest channels into a head's values, queries or keys. Each is projected out of the
 reader's input weights, as `hs.Cut` does; what the head writes at the class token changes by a length, picture by
-picture. Compared: the mean change on the pictures that hold the channel's concepts over the mean change on all others,
-for the channel and for random directions of which the same reader reads as much (``|w W|`` within 2 %). A picture's
-score is the weighted mean, over the concepts of the pole whose words fit better, of the share of each concept's claims
-(object, kind, colour, count, size, scenery) that are true of it; the top fifth, with ties, holds the concepts. Pictures
-are of a drawing style and sceneries that the model never saw. The words come from weights alone: no picture chose
-anything.
+picture. Compared: the mean change on the pictures that hold the channel's concepts over the mean change on all
+others, for the channel and for random directions of which the same reader reads as much (``|w W|`` within 2 %). A
+picture's score is the weighted mean, over the concepts of the pole whose words fit better, of the share of each
+concept's claims (object, kind, colour, count, size, scenery) that are true of it; the top fifth, with ties, holds the
+concepts. Pictures are of a drawing style and sceneries that the model never saw. The words come from weights alone:
+no picture chose anything.
 
     python benchmarks/paper/circuits.py --images FOLDER          # -> results/circuits.md
 """
