@@ -47,8 +47,9 @@ def test_folders_refused(model, tmp_path, pictures):
     (tmp_path / "empty").mkdir()
     with pytest.raises(hs.HeadscanError, match="holds no pictures"):
         image_mean_of_folder(model, tmp_path / "empty")
-    (pictures / "broken.png").write_bytes(b"\x89PNG")
-    with pytest.raises(hs.HeadscanError, match=r"cannot read the picture .*broken\.png"):
+    for path in (*pictures.rglob("*.*"), pictures / "broken.png"):
+        path.write_bytes(b"\x89PNG")
+    with pytest.raises(hs.HeadscanError, match=r"none of the \d+ pictures .* can be read: cannot read the picture"):
         image_mean_of_folder(model, pictures)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
@@ -16,6 +17,7 @@ from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.models.hugging_face import image_processor, is_transformers
 from headscan.models.model import check_model
+from headscan.models.picture_modes import as_rgb
 from headscan.models.towers.embedding import embed_preprocessed
 from headscan.models.towers.forward import evaluating
 
@@ -40,32 +42,57 @@ __all__ = [
 
 
 PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_OTHER_SUFFIXES = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jxl")
+_log = logging.getLogger(__name__)
 
 
 def found_pictures(folder: str | Path) -> list[Path]:
-    """Return the pictures in a folder and those below it, sorted.
+    """Return the pictures in a folder and those below it, sorted; what cannot be read is left out, with a warning.
+
+    Every picture is decoded once to be sure.
 
     Raises
     ------
     HeadscanError
-        If there is no such folder, or no picture in it.
+        If there is no such folder, or no picture in it that can be read.
     """
     place = files.expanded(folder)
     if not place.is_dir():
         raise HeadscanError(f"there is no folder of pictures {place}")
     paths = pictures_in(place)
     if not paths:
-        raise HeadscanError(f"{place} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    return paths
+        raise HeadscanError(f"{place} holds no pictures ({', '.join(PICTURE_SUFFIXES)}){_unknown(place)}")
+    readable, reasons = [], []
+    for path in paths:
+        try:
+            read_picture(path)
+            readable.append(path)
+        except HeadscanError as error:
+            reasons.append(str(error))
+    if not readable:
+        raise HeadscanError(f"none of the {len(paths):,} pictures in {place} can be read: {reasons[0]}")
+    if reasons or _unknown(place):
+        _log.warning(
+            "%d of %d pictures left out%s: %s", len(reasons), len(paths), _unknown(place), "; ".join(reasons)
+        )
+    return readable
+
+
+def _unknown(folder: Path) -> str:
+    """Say how many pictures of kinds that are not read a folder holds; nothing if there are none."""
+    other = [path.name for path in _files_in(folder) if path.suffix.lower() in _OTHER_SUFFIXES]
+    return f", and {len(other)} of kinds that are not read ({', '.join(sorted(other)[:5])})" if other else ""
 
 
 def read_picture(path: str | Path) -> Image:
-    """Return a picture in RGB; what is transparent in it shows the colour that lies under it, as in open_clip.
+    """Return a picture in 8-bit RGB by its range of values, turned as its EXIF says; an animation's first frame.
+
+    What is transparent in it shows the colour that lies under it, as in open_clip.
 
     Raises
     ------
     HeadscanError
-        If it is no path, cannot be read, or is larger than pillow takes for safe.
+        If it is no path, cannot be read, is larger than pillow takes for safe, or has a high dynamic range.
     """
     from PIL import Image
 
@@ -78,10 +105,21 @@ def read_picture(path: str | Path) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(place) as opened:
-                picture: Image.Image = opened.convert("RGB")
-                return picture
+                _check_range(place)
+                if frames := getattr(opened, "n_frames", 1) - 1:
+                    _log.info("%s: the first of %d frames is read", place, frames + 1)
+                return as_rgb(opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise HeadscanError(f"cannot read the picture {place}: {one_line(str(error))}") from error
+
+
+def _check_range(path: Path) -> None:
+    """Raise if a PNG says that it holds light beyond white: a cICP chunk with PQ or HLG (PNG, third edition)."""
+    with path.open("rb") as file:
+        head = file.read(4096).split(b"IDAT")[0]
+    place = head.find(b"cICP")
+    if head.startswith(b"\x89PNG") and place > 0 and head[place + 5 : place + 6] in (b"\x10", b"\x12"):
+        raise ValueError("it has a high dynamic range (PQ or HLG): save it in ordinary RGB")
 
 
 def preprocess(model: Model, image: str | Path | Image) -> torch.Tensor:
@@ -102,7 +140,7 @@ def preprocess(model: Model, image: str | Path | Image) -> torch.Tensor:
 
     if not isinstance(image, (str, Path, Image.Image)):
         raise HeadscanError(f"an image is a path, a PIL image or a tensor, not {type(image).__qualname__}")
-    picture = image if isinstance(image, Image.Image) else read_picture(image)
+    picture = as_rgb(image) if isinstance(image, Image.Image) else read_picture(image)
     return preprocessing(model)(picture)
 
 
@@ -201,8 +239,13 @@ def embed_pixels(model: Model, pixels: torch.Tensor) -> NDArray[np.float64]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the picture files of a folder and the folders in it, sorted; by their suffixes."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    """Return the picture files of a folder and the folders in it, sorted; by their suffixes, hidden ones left out."""
+    return sorted(path for path in _files_in(folder) if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield files whose names do not begin with a dot: those of macOS beside its pictures are none."""
+    return (path for path in folder.rglob("*") if path.name[0] != "." and path.is_file())
 
 
 def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray[np.float64]:
