@@ -61,6 +61,23 @@ def test_a_saved_folder_loads_in_plain_open_clip(bundle, images, tmp_path):
     assert hs.load_model(f"local-dir:{saved}").weights_hash == edited.weights_hash
 
 
+def test_a_checkpoint_of_other_sizes_is_saved_with_them(tmp_path, tiny_architecture):
+    big = build_module(image_size=32, text={"context_length": 24})
+    torch.save({"epoch": 1, "state_dict": big.state_dict()}, tmp_path / "epoch_1.pt")
+    model = hs.load_model(tiny_architecture, pretrained=tmp_path / "epoch_1.pt")
+    edited = random_edit(model).apply(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in big.state_dict().items()}
+    single = edited.save(tmp_path / "edited.safetensors")
+    assert {name: shape for name, (shape, _) in described(single).items()} == shapes
+    config = json.loads((edited.save(tmp_path / "edited") / "open_clip_config.json").read_text())["model_cfg"]
+    assert (config["vision_cfg"]["image_size"], config["text_cfg"]["context_length"]) == (32, 24)
+    for again in (
+        hs.load_model(tiny_architecture, pretrained=single),
+        hs.load_model(f"local-dir:{tmp_path / 'edited'}"),
+    ):
+        assert again.weights_hash == edited.weights_hash
+
+
 def test_half_precision_files_stay_half(images, tmp_path):
     folder = write_bundle(tmp_path / "half", build_module().half())
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\nCredits.\n")
