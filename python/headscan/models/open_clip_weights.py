@@ -51,7 +51,7 @@ def open_weights(
     """
     import open_clip
 
-    if checkpoint.suffix in _BIG_VISION:  # open_clip's own conversion, which resizes positions: only to refuse it
+    if checkpoint.suffix in _BIG_VISION:  # open_clip's own conversion, which refuses other numbers of positions
         with never_asking():
             module = open_clip.create_model(identifier, device=device, require_pretrained=True, **options).eval()
         for name, tensor in module.state_dict().items():
