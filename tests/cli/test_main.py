@@ -228,7 +228,7 @@ def test_bad_files(run, tmp_path, module):
     refused(run("--dictionary", empty), "the dictionary empty.txt is empty")
     binary = tmp_path / "binary.txt"
     binary.write_bytes(b"\xff\xfe\x00")
-    refused(run("--dictionary", binary), "line 1 is not UTF-8")
+    refused(run("--dictionary", binary), "begins as utf-16 but is not")
     module.visual.proj.data[0, 0] = float("nan")
     broken = write_bundle(tmp_path / "broken", module)
     refused(run(model=f"local-dir:{broken}"), "the weights hold NaN: tensor visual.proj")

@@ -74,7 +74,7 @@ def test_without_significance_and_scans_of_before(model, dictionary, tmp_path, c
     assert not {"p_value", "q_value", "local_fdr"} & set(scan.table().columns)
     path = scan.save(tmp_path) / "manifest.json"
     manifest = json.loads(path.read_text())
-    for name in ("significance", "method", "penalty", "chance", "fidelity_version"):
+    for name in ("significance", "method", "penalty", "chance", "fidelity_version", "seal"):
         del manifest[name]
     path.write_text(json.dumps(manifest))
     old = hs.load_scan(tmp_path)
