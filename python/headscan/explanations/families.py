@@ -108,7 +108,7 @@ def family_profiles(
     profiles = []
     for layer in range(model.get_tower(tower).layers):
         found = part_directions(
-            model, part, layer=layer, tower=tower, sides=("write", "read"), fold=fold, threads=threads
+            model, part, layer=layer, tower=tower, sides=(side,) if part == "vo" else (), fold=fold, threads=threads
         )
         squares = (found.vectors[found.side == side] ** 2).mean(axis=0)
         profiles.append(np.sqrt(squares / max(squares.mean(), 1e-300)))
