@@ -21,7 +21,7 @@ void MovedQueries::set(std::size_t query, const Move& move) {
   for (std::size_t part = 0; part < kParts; ++part) {
     std::copy(codes.begin() + static_cast<std::ptrdiff_t>(parts_[part].start),
               codes.begin() + static_cast<std::ptrdiff_t>(parts_[part].end),
-              &codes_[part][query * parts_[part].row_bytes]);
+              codes_[part].data() + query * parts_[part].row_bytes);
   }
   QueryBounds bounds;
   bounds.scale = quantised.scale;

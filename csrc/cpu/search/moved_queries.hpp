@@ -38,7 +38,7 @@ class MovedQueries {
   void set(std::size_t query, const Move& move);
 
   const std::int8_t* part_codes(std::size_t part, std::size_t query) const {
-    return &codes_[part][query * parts_[part].row_bytes];
+    return codes_[part].data() + query * parts_[part].row_bytes;
   }
   const QueryBounds& part_bounds(std::size_t part, std::size_t query) const { return part_bounds_[part][query]; }
 
