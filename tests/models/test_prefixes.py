@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -21,8 +23,10 @@ TOWERS = {
     "no projection": lambda: build_module(custom_text=True, text={"vocab_size": 64, "proj_type": "none"}),
     "pooled at the end token": lambda: build_module(text={"vocab_size": 64, "pool_type": "eos", "eos_id": END}),
     "pooled at the first token": lambda: build_module(text={"vocab_size": 64, "pool_type": "first"}),
-    "CLIPModel": lambda: transformers_model("CLIPModel"),
-    "MetaClip2Model": lambda: transformers_model("MetaClip2Model"),
+    **{
+        name: functools.partial(transformers_model, name)
+        for name in ("CLIPModel", "CLIPSegModel", "MetaClip2Model", "Owlv2Model", "OwlViTModel", "XCLIPModel")
+    },
 }
 
 
@@ -46,7 +50,7 @@ def own(module, ids):
 
 def tokens_of(module, ids):
     lengths = read_causal_tower(module).pooled_at(torch.from_numpy(ids)).numpy() + 1
-    return Tokens(ids=ids, lengths=lengths, causal=True)
+    return Tokens(ids=ids, lengths=lengths, own_lengths=True)
 
 
 def encoded(module, ids, batch_size, **options):
@@ -108,7 +112,7 @@ def test_other_masks_are_not_taken_for_causal():
     module.attn_mask = module.attn_mask.tril(-2) + module.attn_mask
     module.attn_mask[5, 1] = -1.0
     assert read_causal_tower(module) is None
-    whole = Tokens(ids=ids, lengths=np.full(10, CONTEXT), causal=False)
+    whole = Tokens(ids=ids, lengths=np.full(10, CONTEXT), own_lengths=False)
     [(rows, found)] = encode_tokens(module, whole, batch_size=10)
     close(found, own(module, ids)[rows])
 

@@ -85,7 +85,7 @@ def tokens_sample(model: Model, texts: Sequence[str], *, templates: Sequence[str
     some = texts[:: max(1, len(texts) // _SAMPLE)]
     for template in templates:
         tokens = _tokens(model, some, template)
-        digest.update(f"{tokens.ids.shape} {tokens.causal}\n".encode() + tokens.ids.astype("<i8").tobytes())
+        digest.update(f"{tokens.ids.shape} {tokens.own_lengths}\n".encode() + tokens.ids.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -101,7 +101,7 @@ def _filled(model: Model, texts: Sequence[str], templates: Sequence[str]) -> tup
     parts, full = [], np.zeros(len(texts), dtype=np.bool_)
     for template in templates:
         tokens = _tokens(model, texts, template)
-        full |= tokens.causal & (tokens.lengths == tokens.ids.shape[1])
+        full |= tokens.own_lengths & (tokens.lengths == tokens.ids.shape[1])
         parts.append(tokens.trimmed())
     return join(parts), full
 

@@ -19,7 +19,7 @@ import numpy as np
 from headscan.errors import HeadscanError
 from headscan.models.prefixes import encode_prefixes, sorted_by_tokens
 from headscan.models.towers.causal import read_causal_tower
-from headscan.models.towers.embedding import embed_ids
+from headscan.models.towers.embedding import embed_ids, masked_padding
 from headscan.models.towers.forward import evaluating
 
 if TYPE_CHECKING:
@@ -50,23 +50,23 @@ class Tokens:
     ids : ndarray of int64, shape (n, context)
         Token ids, padded.
     lengths : ndarray of int64, shape (n,)
-        How many leading tokens decide the embedding: up to the pooled one in a causal tower, else all of
-        them.
-    causal : bool
-        Whether the tower is causal, so that lengths are those of the texts.
+        How many leading tokens decide the embedding: up to the pooled one in a causal tower, up to the padding where
+        the tower masks it, else all of them.
+    own_lengths : bool
+        Whether lengths are those of the texts, in a causal tower or one that masks padding.
     """
 
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    causal: bool
+    own_lengths: bool
 
     def select(self, rows: Sequence[int]) -> Tokens:
         """Return the chosen rows."""
-        return Tokens(ids=self.ids[rows], lengths=self.lengths[rows], causal=self.causal)
+        return Tokens(ids=self.ids[rows], lengths=self.lengths[rows], own_lengths=self.own_lengths)
 
     def trimmed(self) -> Tokens:
         """Return the same without the columns after every text's last token that counts, in memory of its own."""
-        return Tokens(self.ids[:, : int(self.lengths.max(initial=0))].copy(), self.lengths, self.causal)
+        return Tokens(self.ids[:, : int(self.lengths.max(initial=0))].copy(), self.lengths, self.own_lengths)
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
@@ -77,7 +77,7 @@ def join(parts: Sequence[Tokens]) -> Tokens:
         ids[start : start + len(part.ids), : part.ids.shape[1]] = part.ids
         start += len(part.ids)
     lengths = np.concatenate([part.lengths for part in parts])
-    return Tokens(ids=ids, lengths=lengths, causal=all(part.causal for part in parts))
+    return Tokens(ids=ids, lengths=lengths, own_lengths=all(part.own_lengths for part in parts))
 
 
 def text_structure(module: Any) -> str:
@@ -125,7 +125,7 @@ def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
     import torch
 
     ids = torch.as_tensor(tokenizer(list(texts)), dtype=torch.int64)
-    tower = read_causal_tower(module)
+    tower, padding = read_causal_tower(module), masked_padding(module)
     if tower is not None:
         if ids.numel() and int(ids.max()) >= tower.vocabulary:
             raise HeadscanError(
@@ -133,9 +133,16 @@ def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
                 "pass the model's own tokenizer"
             )
         lengths = tower.pooled_at(ids) + 1
+    elif padding is not None:
+        places = torch.arange(1, ids.shape[1] + 1)
+        lengths = torch.where(ids != padding, places, 1).amax(dim=1)
     else:
         lengths = torch.full((len(ids),), ids.shape[1])
-    return Tokens(ids=ids.numpy(), lengths=lengths.numpy().astype(np.int64), causal=tower is not None)
+    return Tokens(
+        ids=ids.numpy(),
+        lengths=lengths.numpy().astype(np.int64),
+        own_lengths=tower is not None or padding is not None,
+    )
 
 
 def encode_tokens(
@@ -184,9 +191,13 @@ def _encoder(module: torch.nn.Module, tokens: Tokens) -> tuple[Callable[..., Any
 
         return together, sorted_by_tokens(tokens.ids, tokens.lengths)
     whole = tower.encode if tower is not None else partial(embed_ids, module)
+    padding = masked_padding(module)
 
     def trimmed(rows: NDArray[np.int64], device: torch.device) -> Any:
-        return whole(torch.from_numpy(tokens.ids[rows, : int(tokens.lengths[rows].max())]).to(device))
+        ids, lengths = tokens.ids[rows], tokens.lengths[rows]
+        if padding is not None:  # whatever they were joined with behind their ends
+            ids = np.where(np.arange(ids.shape[1]) < lengths[:, None], ids, padding)
+        return whole(torch.from_numpy(ids[:, : int(lengths.max())]).to(device))
 
     return trimmed, np.argsort(tokens.lengths, kind="stable")
 

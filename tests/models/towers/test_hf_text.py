@@ -9,6 +9,7 @@ import torch
 import headscan as hs
 from architectures import shrunk
 from headscan.common.vectors import normalise
+from headscan.models.text import encode_tokens, join, tokenize
 
 NAMES = (
     "roberta-ViT-B-32",
@@ -51,3 +52,15 @@ def test_heads_of_towers_that_end_otherwise_are_refused_by_name(name):
     model = hs.load_model(shrunk(name), tokenizer=ids_of)
     with pytest.raises(hs.HeadscanError, match="its texts make dictionaries, its heads cannot be read"):
         model.get_tower("text")
+
+
+def test_what_texts_are_joined_with_behind_their_ends_is_not_read():
+    """Parts of different lengths are joined with zeros, which are a word of some tokenizers."""
+    module = shrunk("roberta-ViT-B-32")
+    module.text.config.pad_token_id = module.text.transformer.embeddings.padding_idx = 5
+    model = hs.load_model(module, tokenizer=lambda texts: ids_of(texts).masked_fill(ids_of(texts) == 0, 5))
+    joined = join([tokenize(module, model.tokenizer, [text]).trimmed() for text in ("cat", "horses")])
+    assert joined.own_lengths
+    assert joined.ids[0].tolist()[5:] == [0, 0, 0]
+    ((order, made),) = encode_tokens(module, joined, batch_size=2)
+    np.testing.assert_allclose(made[list(order).index(0)], model.encode_text(["cat"])[0], atol=1e-5)

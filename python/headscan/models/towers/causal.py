@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CausalBlock", "CausalTower", "read_causal_tower"]
 
-_TRANSFORMERS = ("CLIPModel", "MetaClip2Model")
-_TRANSFORMERS_LAYERS = ("CLIPEncoderLayer", "MetaClip2EncoderLayer")
-_TRANSFORMERS_ATTENTION = ("CLIPAttention", "MetaClip2Attention")
+_KINDS = ("CLIP", "CLIPSeg", "MetaClip2", "OwlViT", "Owlv2", "XCLIP")
+_TRANSFORMERS = tuple(f"{kind}Model" for kind in _KINDS)
+_TRANSFORMERS_LAYERS = tuple(f"{kind}EncoderLayer" for kind in _KINDS)
+_TRANSFORMERS_ATTENTION = tuple(f"{kind}Attention" for kind in _KINDS)
+_LARGEST = ("OwlViTModel", "Owlv2Model", "XCLIPModel")  # pool the token of the largest id
 
 Map = Callable[["torch.Tensor"], Any]
 
@@ -169,11 +171,13 @@ def _transformers_tower(module: Any) -> CausalTower:
     """Return the text tower of a two-tower model of transformers, which cuts positions and mask itself."""
     text = module.text_model
     eos = text.config.eos_token_id
-    legacy = type(module).__name__ == "CLIPModel" and eos == 2  # old configurations name a wrong end token
+    name = type(module).__name__
+    # Old configurations of CLIP and CLIPSeg name a wrong end token.
+    largest = name in _LARGEST or (name in ("CLIPModel", "CLIPSegModel") and eos == 2)
     embeddings = text.embeddings
     return CausalTower(
         vocabulary=int(text.config.vocab_size),
-        pool="argmax" if legacy else "eos",
+        pool="argmax" if largest else "eos",
         eos=eos,
         encode=lambda ids: embed_ids(module, ids),
         embed=lambda ids, positions: embeddings.token_embedding(ids) + embeddings.position_embedding(positions),

@@ -10,7 +10,7 @@ from headscan.models.towers.transformers import is_transformers
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["embed_ids", "embed_preprocessed"]
+__all__ = ["embed_ids", "embed_preprocessed", "masked_padding"]
 
 _MASKED = (
     "AltCLIPModel",
@@ -26,7 +26,8 @@ def embed_ids(module: Any, ids: torch.Tensor) -> Any:
     """Return the text embeddings (n, joint_dim) of padded ids (n, context), for any model that headscan loads."""
     if not is_transformers(module):
         return module.encode_text(ids)
-    mask = _padding_mask(module, ids)
+    padding = masked_padding(module)
+    mask = None if padding is None else (ids != padding).long()
     if hasattr(module, "text_encoder"):  # BLIP's retrieval model, which has no method for it
         return module.text_proj(module.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0])
     made = module.get_text_features(input_ids=ids, **({} if mask is None else {"attention_mask": mask})).pooler_output
@@ -51,9 +52,21 @@ def embed_preprocessed(module: Any, pixels: torch.Tensor) -> Any:
     return made if made.ndim == 2 else made[:, 0]  # FLAVA projects every token
 
 
-def _padding_mask(module: Any, ids: torch.Tensor) -> torch.Tensor | None:
-    """Return what is not padding, for text towers of BERT's kind; None for those that never look at it."""
-    name, text = type(module).__name__, module.config.text_config
-    if name == "VisionTextDualEncoderModel" and text.model_type not in _BERT_TYPES:
-        raise HeadscanError(f"the text tower is a {text.model_type}: of {name}s those with {_BERT_TYPES} are read")
-    return (ids != text.pad_token_id).long() if name in _MASKED else None
+def masked_padding(module: Any) -> int | None:
+    """Return the padding's id in text towers that mask it, as BERT's kind does; None where nothing is masked.
+
+    Raises
+    ------
+    HeadscanError
+        If it is not known whether the tower masks its padding.
+    """
+    from open_clip.hf_model import HFTextEncoder
+
+    if not is_transformers(module):
+        text: Any = getattr(module, "text", None)
+        return int(text.config.pad_token_id) if type(text) is HFTextEncoder else None
+    name, config = type(module).__name__, module.config.text_config
+    if name == "VisionTextDualEncoderModel" and config.model_type not in _BERT_TYPES:
+        kinds = ", ".join(_BERT_TYPES)
+        raise HeadscanError(f"the text tower is of type {config.model_type!r}: a {name} is read with one of {kinds}")
+    return int(config.pad_token_id) if name in _MASKED else None
