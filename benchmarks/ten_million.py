@@ -71,7 +71,7 @@ def hash_(folder, _):
 def build(folder, concepts):
     from headscan.dictionaries.build import build as build_folder
     from headscan.dictionaries.build import encode_into
-    from headscan.dictionaries.dictionary import HEAD
+    from headscan.dictionaries.dictionary import is_whole
 
     text_hash = Path(f"{folder}.text_hash").read_text()
 
@@ -83,7 +83,7 @@ def build(folder, concepts):
 
     start = time.perf_counter()
     make = encode_into(lambda: windows(int(concepts)), record, width=WIDTH)
-    build_folder(Path(folder), key=f"generated {concepts}", make=make, head=HEAD)
+    build_folder(Path(folder), key=f"generated {concepts}", make=make, is_whole=is_whole)
     _tell("build: generate, centre, pack, write", time.perf_counter() - start)
 
 

@@ -1,8 +1,8 @@
-"""The one exception that headscan raises for bad input."""
+"""The one exception that headscan raises for bad input, and its kind for files that cannot be read now."""
 
 from __future__ import annotations
 
-__all__ = ["HeadscanError"]
+__all__ = ["HeadscanError", "UnreadableError"]
 
 
 class HeadscanError(ValueError):
@@ -10,4 +10,11 @@ class HeadscanError(ValueError):
 
     ``str(error)`` is one line that says what was expected, what came and what to do; the command line shows
     it as it is. Being a ``ValueError``, it is caught by code that knows nothing of headscan.
+    """
+
+
+class UnreadableError(HeadscanError):
+    """A file cannot be read now, whatever it holds: no descriptor or memory is left, it is forbidden, the disk fails.
+
+    It says nothing against the file: what caught it neither replaces nor removes anything.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from headscan.dictionaries import build, encoding, shards
-from headscan.dictionaries.dictionary import HEAD, open_dictionary
+from headscan.dictionaries.dictionary import is_whole, open_dictionary
 
 CONCEPTS, WIDTH, WINDOW, SHARD = 2500, 8, 900, 1024
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "shutil.rmtree"}
@@ -40,7 +40,7 @@ def record(kept, truncated):
 
 def build_once(target, seed=0):
     make = build.encode_into(lambda: windows(seed), record, width=WIDTH)
-    build.build(target, key=str(seed), make=make, head=HEAD, threads=1, progress=False)
+    build.build(target, key=str(seed), make=make, is_whole=is_whole, threads=1, progress=False)
 
 
 def forked(run):

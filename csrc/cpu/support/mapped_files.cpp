@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -25,9 +26,14 @@ void check_sizes(const std::vector<int>& descriptors, const std::vector<std::siz
     }
     struct stat status = {};
     if (::fstat(descriptors[i], &status) != 0 || static_cast<std::size_t>(status.st_size) < bytes[i]) {
-      throw std::runtime_error("file " + std::to_string(i) + " of the dictionary is truncated");
+      throw std::invalid_argument("file " + std::to_string(i) + " of the dictionary is truncated");
     }
   }
+}
+
+[[noreturn]] void fail(const std::string& what) {
+  if (errno == ENOMEM) throw std::bad_alloc();
+  throw std::runtime_error(what + ": " + std::strerror(errno));
 }
 
 }  // namespace
@@ -36,7 +42,7 @@ MappedFiles::MappedFiles(const std::vector<int>& descriptors, const std::vector<
   check_sizes(descriptors, bytes);
   bytes_ = std::accumulate(bytes.begin(), bytes.end(), std::size_t{0});
   void* place = ::mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (place == MAP_FAILED) throw std::runtime_error(std::string("cannot reserve addresses: ") + std::strerror(errno));
+  if (place == MAP_FAILED) fail("cannot reserve addresses");
   data_ = static_cast<std::uint8_t*>(place);
   try {
     map(descriptors, bytes);
@@ -50,7 +56,7 @@ void MappedFiles::map(const std::vector<int>& descriptors, const std::vector<std
   std::size_t at = 0;
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     if (::mmap(data_ + at, bytes[i], PROT_READ, MAP_SHARED | MAP_FIXED, descriptors[i], 0) == MAP_FAILED) {
-      throw std::runtime_error("cannot map file " + std::to_string(i) + ": " + std::strerror(errno));
+      fail("cannot map file " + std::to_string(i));
     }
     at += bytes[i];
   }

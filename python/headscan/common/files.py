@@ -31,10 +31,13 @@ __all__ = [
     "package_version",
     "packaged_folder",
     "read_manifest",
+    "read_sealed",
     "replace_folder",
+    "seal_of",
     "sweep",
     "write_aside",
     "write_manifest",
+    "write_sealed",
 ]
 
 _CHUNK_BYTES = 1 << 20
@@ -113,15 +116,15 @@ def check_writable(folder: Path) -> None:
     HeadscanError
         If `folder` or a parent is not a folder, or cannot be written.
     """
-    place = folder.absolute()
+    nearest = folder.absolute()
     try:
-        while not place.exists():
-            if place.is_symlink():
-                raise HeadscanError(f"cannot write to {folder}: {place} is a link to nothing")
-            place = place.parent
-        if not place.is_dir():
-            raise HeadscanError(f"cannot write to {folder}: {place} is not a folder")
-        with tempfile.TemporaryFile(dir=place):
+        while not nearest.exists():
+            if nearest.is_symlink():
+                raise HeadscanError(f"cannot write to {folder}: {nearest} is a link to nothing")
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise HeadscanError(f"cannot write to {folder}: {nearest} is not a folder")
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise HeadscanError(f"cannot write to {folder}: {error.strerror or error}") from error
@@ -140,6 +143,31 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a JSON manifest, aside and then renamed."""
     with write_aside(path) as aside:
         aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that a manifest says, but for the seal itself."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_sealed(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a JSON manifest with the hash of its own content."""
+    write_manifest(path, {**manifest, "seal": seal_of(manifest)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return a JSON manifest that `write_sealed` wrote.
+
+    Raises
+    ------
+    HeadscanError
+        If it cannot be read, or is not what was written.
+    """
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("seal") != seal_of(manifest):
+        raise HeadscanError(f"{path} is damaged: it does not match its hash")
+    return manifest
 
 
 def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, Any]:

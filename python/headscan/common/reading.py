@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common.terminal import one_line
-from headscan.errors import HeadscanError
+from headscan.errors import HeadscanError, UnreadableError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,11 @@ __all__ = [
     "read_text",
     "reading",
     "regular",
+    "unreadable",
 ]
 
 SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _MOST_TEXT_BYTES = 1 << 28
 _MOST_TABLE_BYTES = 1 << 32  # unpacked
 _MOST_CELLS = 1 << 29
@@ -57,12 +59,20 @@ def regular(path: Path, what: str = "the file") -> Path:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         raise HeadscanError(f"there is no {what.removeprefix('the ')} {path}") from error
-    except (OSError, ValueError) as error:  # a NUL in its name
-        raise HeadscanError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise unreadable(path, error, what) from error
+    except ValueError as error:  # a NUL in its name
+        raise HeadscanError(f"cannot read {what} {path}: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise HeadscanError(f"cannot read {what} {path}: it is {kind}, not a file")
     return path
+
+
+def unreadable(path: Path, error: OSError, what: str = "the file") -> HeadscanError:
+    """Return what to raise where the system refuses to read: an UnreadableError unless no such file is there."""
+    kind = HeadscanError if error.errno in _ABSENT else UnreadableError
+    return kind(f"cannot read {what} {path}: {error.strerror or error}")
 
 
 @contextlib.contextmanager
@@ -76,7 +86,7 @@ def reading(path: Path, what: str = "the file") -> Iterator[None]:
         raise HeadscanError(f"there is no {what.removeprefix('the ')} {path}") from error
     except OSError as error:
         if error.errno is not None:
-            raise HeadscanError(f"cannot read {what} {path}: {error.strerror or error}") from error
+            raise unreadable(path, error, what) from error
         raise HeadscanError(
             f"cannot read {what} {path}: it is damaged ({one_line(str(error), longest=300)})"
         ) from error

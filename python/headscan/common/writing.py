@@ -1,14 +1,16 @@
 """Writing so that nobody ever finds half a result: aside, flushed to the disk, then renamed.
 
 What is being written bears a name that only headscan gives, ``.NAME.headscan-<12 hex digits>.part`` (``.old`` for
-what makes way), and is locked by the process that writes it. So whoever comes later can tell what a killed process
-left from what another one is writing, and removes the former alone. Links are never followed.
+what makes way, ``.building`` for what is resumed), and is locked by the process that writes it. So whoever comes
+later can tell what a killed process left from what another one is writing, and removes the former alone. Links are
+never followed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from headscan.errors import HeadscanError
+
 __all__ = [
     "Aside",
     "aside_name",
@@ -28,12 +32,15 @@ __all__ = [
     "held_aside",
     "leftovers",
     "locked",
+    "remove",
     "replace_folder",
+    "resumable_folder",
+    "scratch_folder",
     "sweep",
     "write_aside",
 ]
 
-_LEFT = re.compile(r"\.(?P<name>.+)\.headscan-[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
+_LEFT = re.compile(r"\.(?P<name>.+)\.headscan-(?P<token>[0-9a-f]{12})\.(?P<kind>part|old|building)", re.DOTALL)
 _EXCHANGE, _AT_CWD = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of renameat2
 
 
@@ -133,6 +140,50 @@ def folder_aside(folder: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` for what is needed on the way there only; it is removed in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _new_aside(path, as_folder=True) as (aside, _):
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """Give the one folder beside `path` where it is built, with what a killed build left, once no other builds there.
+
+    Raises
+    ------
+    HeadscanError
+        If something else bears the folder's name: a file, or a link.
+    """
+    folder = aside_name(path, _token_of(path.name), "building")
+    while True:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # the other has just finished
+            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise HeadscanError(
+                f"{folder} is not a folder: headscan builds {path.name} there, move it away"
+            ) from error
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_named(descriptor, folder):
+                yield folder
+                return
+        finally:
+            os.close(descriptor)
+
+
 def replace_folder(new: Path, folder: Path) -> None:
     """Rename the folder `new` to `folder`; what was there is deleted last.
 
@@ -180,22 +231,29 @@ def leftovers(folder: Path, name: str | None = None) -> list[Path]:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return []
-    found = ((entry, _LEFT.fullmatch(entry.name)) for entry in entries)
-    ours = [entry for entry, match in found if match and name in (None, match["name"]) and not entry.is_symlink()]
+    matches = ((entry, _LEFT.fullmatch(entry.name)) for entry in entries)
+    ours = [entry for entry, match in matches if match and name in (None, match["name"]) and _is_ours(entry, match)]
     return [Path(entry.path) for entry in ours if _is_dead(Path(entry.path))]
+
+
+def _is_ours(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
+    named = match["kind"] != "building" or match["token"] == _token_of(match["name"])
+    return named and not entry.is_symlink()
 
 
 def leftovers_below(folder: Path) -> list[Path]:
     """Return what killed processes left anywhere below a folder; no link is followed."""
-    found = []
-    for place, _, _ in os.walk(folder):
-        found += leftovers(Path(place))
-    return [path for path in found if not any(parent in found for parent in path.parents)]
+    left: list[Path] = []
+    for parent, _, _ in os.walk(folder):
+        left += leftovers(Path(parent))
+    return [path for path in left if not any(parent in left for parent in path.parents)]
 
 
 def sweep(path: Path) -> None:
     """Remove what killed processes left on the way to `path`; what had made way for it comes back where it has to."""
     for left in leftovers(path.parent, path.name):
+        if left.suffix == ".building":  # the next build there goes on with it
+            continue
         if left.suffix == ".old" and not os.path.lexists(path):
             left.rename(path)
         else:
@@ -210,6 +268,19 @@ def remove(left: Path) -> None:
 
 def _token() -> str:
     return uuid.uuid4().hex[:12]
+
+
+def _token_of(name: str) -> str:
+    """Return the token of the one folder where `name` is built."""
+    return hashlib.sha256(f"building {name}".encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Say whether an open file or folder is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _is_dead(path: Path) -> bool:
@@ -244,7 +315,7 @@ def _new_aside(path: Path, *, as_folder: bool = False) -> Iterator[tuple[Path, i
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink and aside.exists():
+            if _is_named(descriptor, aside):
                 yield aside, descriptor
                 return
         finally:

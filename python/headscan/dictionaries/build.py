@@ -1,54 +1,71 @@
 """Building a dictionary's folder: in bounded memory, and resumed where it stopped, with the same bytes at the end.
 
-A build lives in a hidden folder beside its place, `.NAME.building`, which says in `build.json` what is being built:
-another model, list, template or batch size begins anew. It writes, each aside and then renamed, one file of
-embeddings a window; then texts and mean, principal axes and `layout.json`; then the shards, dropping the windows
-that are used up; then the manifest, and is renamed as a whole. Whatever is there is whole and not made again.
-Two processes that want the same folder take turns: the second finds the first one's result.
+A build lives in a hidden folder beside its target, named as only headscan does (`writing.resumable_folder`), which
+says in `build.json` what is being built: another model, list, template or batch size begins anew. It writes, each
+aside and then renamed, one file of embeddings a window; then texts and mean, principal axes and `layout.json`; then
+the shards, dropping the windows that are used up; then the manifest, and is renamed as a whole. What is there and
+matches its checksum is not made again; if anything does not, the build begins anew. What a build did not write it
+does not remove. Two processes that want the same folder take turns: the second gets the first one's result.
 """
 
 from __future__ import annotations
 
-import fcntl
-import glob
-import hashlib
 import json
-import os
+import logging
+import re
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan.common import files
+from headscan.common import files, writing
+from headscan.common.reading import read_array
 from headscan.common.terminal import progress_bar
 from headscan.core import _core
 from headscan.core.pack import AXES_SAMPLE, principal_axes
+from headscan.dictionaries.folder import HEAD, MANIFEST, check_replaced, foreign
 from headscan.dictionaries.rows import Rows, centred, mean_of
-from headscan.dictionaries.shards import SHARD_ROWS, seal, shard_folders, write_head, write_shard
-from headscan.errors import HeadscanError
+from headscan.dictionaries.shards import (
+    SHARD_ROWS,
+    check_written,
+    damaged,
+    seal,
+    shard_folders,
+    write_head,
+    write_shard,
+)
+from headscan.errors import HeadscanError, UnreadableError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headscan.dictionaries.encoding import Window
 
-__all__ = ["MANIFEST", "build", "encode_into", "key_of", "manifest_seal", "select_into", "write_sealed"]
+__all__ = ["build", "encode_into", "key_of", "select_into"]
 
-MANIFEST = "manifest.json"
-_BUILD, _TEXTS, _RECORD, _LAYOUT, _WINDOWS, _LOCK = (
-    "build.json", "texts.txt", "record.json", "layout.json", "windows", "lock",
-)  # fmt: skip
+_log = logging.getLogger(__name__)
+_BUILD, _TEXTS, _RECORD, _LAYOUT, _WINDOWS = "build.json", "texts.txt", "record.json", "layout.json", "windows"
+_WINDOW = re.compile(r"(?P<number>\d{5})-(?P<sha256>[0-9a-f]{64})\.npy")
+_PARTS = (  # paths that a build's folder may hold beside a dictionary's, relative to it
+    r"build\.json|record\.json|layout\.json|windows(/\d{5}-[0-9a-f]{64}\.npy)?"
+    r"|(.*/)?\.[^/]+\.headscan-[0-9a-f]{12}\.(part|old)(/.*)?"
+)
 _SHIFT_SAMPLE = 1024  # rows, spread over the dictionary, on which the core chooses the shift
 
 Make = Callable[[Path], tuple[Rows, dict[str, Any]]]
 
 
 def build(
-    target: Path, *, key: str, make: Make, head: dict[str, Any], threads: int = 0, progress: bool | None = None
+    target: Path,
+    *,
+    key: str,
+    make: Make,
+    is_whole: Callable[[Path], bool],
+    threads: int = 0,
+    progress: bool | None = None,
 ) -> None:
     """Build a dictionary's folder at `target`, or what is left of an interrupted build with the same key.
 
@@ -60,41 +77,77 @@ def build(
         Says all that decides the content.
     make : callable
         From the build's folder to the embeddings and what the manifest records of them; writes `texts.txt` there.
-    head : dict
-        First fields of the manifest.
+    is_whole : callable
+        Says whether a dictionary of the same key at `target` is as it was written, so that nothing is to be done.
 
     Raises
     ------
     HeadscanError
-        If the embeddings cannot be used, or the disk is full: what is built stays, to be resumed.
+        If the embeddings cannot be used, something that headscan did not write is in the way, or the disk is full:
+        what is built stays, to be resumed.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target) as place:
-            _begin(place, key)
-            if not (place / MANIFEST).is_file():
-                if key_of(target / MANIFEST) == key:
-                    shutil.rmtree(place)
-                    _drop_old(target)
-                    return
-                rows, record = make(place)
-                sealed = _write(place, rows, threads=threads, progress=progress)
-                write_sealed(place, {**head, "key": key, **record, **sealed})
-            _finish(place, target)
+        with writing.resumable_folder(target) as folder:
+            _check_ours(folder)
+            if key_of(target / MANIFEST) == key and is_whole(target):
+                shutil.rmtree(folder)
+            else:
+                check_replaced(target)
+                _begin(folder, key)
+                if not (folder / MANIFEST).is_file():
+                    rows, record = make(folder)
+                    sealed = _write(folder, rows, threads=threads, progress=progress)
+                    files.write_sealed(folder / MANIFEST, {**HEAD, "key": key, **record, **sealed})
+                _finish(folder, target)
+            files.sweep(target)
     except OSError as error:
         reason = error.strerror or error
         raise HeadscanError(f"cannot write the dictionary to {target}: {reason}; run again to resume") from error
 
 
-def write_sealed(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest with the hash of its own content."""
-    files.write_manifest(folder / MANIFEST, {**manifest, "seal": manifest_seal(manifest)})
+def _check_ours(folder: Path) -> None:
+    other = foreign(folder, also=_PARTS)
+    if other is not None:
+        raise HeadscanError(f"{other} is no part of a build of headscan's, and will not be removed: move it away")
 
 
-def manifest_seal(manifest: dict[str, Any]) -> str:
-    """Return the hash of a manifest's content, the hash itself left out."""
-    content = {name: value for name, value in manifest.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _begin(folder: Path, key: str) -> None:
+    """Keep what an interrupted build of the same left and is whole, drop what is of another."""
+    if key in (key_of(folder / _BUILD), key_of(folder / MANIFEST)):
+        try:
+            with damaged(folder):
+                _check_resumed(folder)
+            return
+        except UnreadableError:
+            raise
+        except HeadscanError as error:
+            _log.warning("an interrupted build is damaged and begins anew: %s", error)
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    files.write_manifest(folder / _BUILD, {"key": key})
+
+
+def _check_resumed(folder: Path) -> None:
+    """Raise unless everything that an interrupted build left is as it was written."""
+    for path in (folder / _WINDOWS).glob("*.npy"):
+        match = _WINDOW.fullmatch(path.name)
+        if match is not None:
+            _check_hash(path, match["sha256"])
+    if (folder / MANIFEST).is_file():
+        files.read_sealed(folder / MANIFEST)
+    if (folder / _RECORD).is_file():
+        _check_hash(folder / _TEXTS, files.read_sealed(folder / _RECORD)["texts"])
+    if (folder / _LAYOUT).is_file():
+        layout = files.read_sealed(folder / _LAYOUT)
+        for name, digest in layout["sha256"].items():
+            _check_hash(folder / name, digest)
+        check_written(folder, layout["rows"], layout["shard_rows"])
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if files.file_sha256(path) != expected:
+        raise HeadscanError(f"{path} is damaged: its content does not match its hash")
 
 
 def encode_into(
@@ -112,23 +165,22 @@ def encode_into(
         Values an embedding.
     """
 
-    def make(place: Path) -> tuple[Rows, dict[str, Any]]:
-        if not (place / _RECORD).is_file():
+    def make(folder: Path) -> tuple[Rows, dict[str, Any]]:
+        if not (folder / _RECORD).is_file():
             texts, counts, truncated = [], [], 0
-            (place / _WINDOWS).mkdir(exist_ok=True)
+            (folder / _WINDOWS).mkdir(exist_ok=True)
+            written = _windows_in(folder)
             for number, window in enumerate(windows()):
-                path = _window_path(place, number)
-                if not path.is_file():
-                    with files.write_aside(path) as aside, aside.open("wb") as file:
-                        np.save(file, window.encode(), allow_pickle=False)
+                if number not in written:
+                    _write_window(folder, number, window.encode())
                 texts += window.texts
                 counts.append(len(window.texts))
                 truncated += window.truncated
-            said = record(len(texts), truncated)
-            _write_texts(place, texts)
-            files.write_manifest(place / _RECORD, {"counts": counts, "record": said})
-        saved = json.loads((place / _RECORD).read_text(encoding="utf-8"))
-        return _WindowRows(place, saved["counts"], width), saved["record"]
+            recorded = record(len(texts), truncated)
+            digest = _write_texts(folder, texts)
+            files.write_sealed(folder / _RECORD, {"counts": counts, "record": recorded, "texts": digest})
+        saved = files.read_sealed(folder / _RECORD)
+        return _WindowRows(folder, saved["counts"], width), saved["record"]
 
     return make
 
@@ -136,23 +188,39 @@ def encode_into(
 def select_into(rows: Rows, texts: Sequence[str], record: dict[str, Any]) -> Make:
     """Return the `make` of a build from embeddings that are somewhere already."""
 
-    def make(place: Path) -> tuple[Rows, dict[str, Any]]:
-        _write_texts(place, texts)
+    def make(folder: Path) -> tuple[Rows, dict[str, Any]]:
+        _write_texts(folder, texts)
         return rows, record
 
     return make
 
 
-def _write_texts(place: Path, texts: Sequence[str]) -> None:
-    with files.write_aside(place / _TEXTS) as aside:
+def _write_texts(folder: Path, texts: Sequence[str]) -> str:
+    """Write the concepts and return the file's hash."""
+    with files.write_aside(folder / _TEXTS) as aside:
         aside.write_bytes("\n".join(texts).encode())
+        return files.file_sha256(aside)
+
+
+def _write_window(folder: Path, number: int, embeddings: NDArray[np.float32]) -> None:
+    """Write a window's embeddings under a name that holds their hash."""
+    with writing.held_aside(folder / _WINDOWS / f"{number:05d}") as aside:
+        with aside.path.open("wb") as file:
+            np.save(file, embeddings, allow_pickle=False)
+        digest = aside.finish()
+        aside.path.replace(folder / _WINDOWS / f"{number:05d}-{digest}.npy")
+
+
+def _windows_in(folder: Path) -> dict[int, Path]:
+    matches = ((path, _WINDOW.fullmatch(path.name)) for path in (folder / _WINDOWS).glob("*.npy"))
+    return {int(match["number"]): path for path, match in matches if match}
 
 
 class _WindowRows:
     """The embeddings of a build's windows, mapped, as one matrix."""
 
-    def __init__(self, place: Path, counts: list[int], width: int) -> None:
-        self.place, self.width = place, width
+    def __init__(self, folder: Path, counts: list[int], width: int) -> None:
+        self.paths, self.width = _windows_in(folder), width
         self.starts = [0, *np.cumsum(counts).tolist()]
 
     def __len__(self) -> int:
@@ -165,31 +233,29 @@ class _WindowRows:
         edges = np.searchsorted(wanted, self.starts)
         for number in np.flatnonzero(np.diff(edges)).tolist():
             some = slice(edges[number], edges[number + 1])
-            window = np.load(_window_path(self.place, number), mmap_mode="r", allow_pickle=False)
+            window = np.load(self.paths[number], mmap_mode="r", allow_pickle=False)
             out[some] = window[wanted[some] - self.starts[number]]
         return out
 
     def release(self, count: int) -> None:
         """Delete the windows of the first `count` rows."""
         for number in range(bisect_right(self.starts, count) - 1):
-            _window_path(self.place, number).unlink(missing_ok=True)
+            if number in self.paths:
+                self.paths[number].unlink(missing_ok=True)
 
 
-def _window_path(place: Path, number: int) -> Path:
-    return place / _WINDOWS / f"{number:05d}.npy"
-
-
-def _write(place: Path, rows: Rows, *, threads: int, progress: bool | None) -> dict[str, Any]:
+def _write(folder: Path, rows: Rows, *, threads: int, progress: bool | None) -> dict[str, Any]:
     """Write mean, axes and shards as far as they are not there; return what the manifest says of them."""
-    if not (place / _LAYOUT).is_file():
+    if not (folder / _LAYOUT).is_file():
         mean = mean_of(rows)
         rotation, shift = _axes(rows, mean, threads)
-        write_head(place, mean=mean, rotation=rotation)
-        files.write_manifest(place / _LAYOUT, {"shift": shift, "shard_rows": SHARD_ROWS})
-    mean, rotation = (np.load(place / name, allow_pickle=False) for name in ("mean.npy", "rotation.npy"))
-    layout = json.loads((place / _LAYOUT).read_text(encoding="utf-8"))
+        hashes = write_head(folder, mean=mean, rotation=rotation)
+        chosen = {"rows": len(rows), "shift": shift, "shard_rows": SHARD_ROWS, "sha256": hashes}
+        files.write_sealed(folder / _LAYOUT, chosen)
+    mean, rotation = (read_array(folder / name) for name in ("mean.npy", "rotation.npy"))
+    layout = files.read_sealed(folder / _LAYOUT)
     with progress_bar("packing", total=len(rows), unit="atoms", show=progress) as advance:
-        for shard, part in shard_folders(place, len(rows), layout["shard_rows"]):
+        for shard, part in shard_folders(folder, len(rows), layout["shard_rows"]):
             if not shard.is_dir():
                 atoms = centred(rows.take(part), mean)
                 packed, *arrays = _core.pack(atoms, rotation, threads, layout["shift"])
@@ -197,7 +263,7 @@ def _write(place: Path, rows: Rows, *, threads: int, progress: bool | None) -> d
                 write_shard(shard, {"atoms": atoms, **named}, largest_norm=packed["largest_norm"])
             rows.release(part.stop)
             advance(part.stop - part.start)
-    return seal(place, rows=len(rows), width=rows.width, **layout)
+    return seal(folder, rows=len(rows), width=rows.width, shard_rows=layout["shard_rows"], shift=layout["shift"])
 
 
 def _axes(rows: Rows, mean: NDArray[np.float64], threads: int) -> tuple[NDArray[np.float32], int]:
@@ -211,58 +277,19 @@ def _spread(count: int, sample: int) -> NDArray[np.int64]:
     return np.arange(0, count, max(1, count // sample))
 
 
-@contextmanager
-def _locked(target: Path) -> Iterator[Path]:
-    """Give the build's folder, once no other process builds there."""
-    place = target.with_name(f".{target.name}.building")
-    while True:
-        place.mkdir(exist_ok=True)
-        try:
-            file = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:  # the other has just finished
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                same = os.path.samestat(os.fstat(file), os.stat(place / _LOCK))  # noqa: PTH116
-            except FileNotFoundError:
-                same = False
-            if same:
-                yield place
-                return
-        finally:
-            os.close(file)
-
-
-def _begin(place: Path, key: str) -> None:
-    """Keep what an interrupted build of the same left, drop what is of another."""
-    if key not in (key_of(place / _BUILD), key_of(place / MANIFEST)):
-        for path in place.iterdir():
-            if path.name != _LOCK:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        files.write_manifest(place / _BUILD, {"key": key})
-
-
 def key_of(path: Path) -> str | None:
     """Return the key in a manifest, None where there is none to read."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _finish(place: Path, target: Path) -> None:
+def _finish(folder: Path, target: Path) -> None:
     """Drop what only the build needed, and put the folder in its place."""
-    shutil.rmtree(place / _WINDOWS, ignore_errors=True)
-    for path in (*place.glob(".*.part"), *(place / "shards").glob(".*.part")):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in (_RECORD, _LAYOUT, _BUILD, _LOCK):
-        (place / name).unlink(missing_ok=True)
-    files.replace_folder(place, target)
-    _drop_old(target)
-
-
-def _drop_old(target: Path) -> None:
-    """Delete what a build killed while it took the place of another folder left of that."""
-    for old in target.parent.glob(f".{glob.escape(target.name)}.*.old"):
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(folder / _WINDOWS, ignore_errors=True)
+    for left in writing.leftovers_below(folder):
+        writing.remove(left)
+    for name in (_RECORD, _LAYOUT, _BUILD):
+        (folder / name).unlink(missing_ok=True)
+    files.replace_folder(folder, target)

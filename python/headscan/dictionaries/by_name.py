@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headscan.common.checks import check_threads
 from headscan.core import devices
-from headscan.dictionaries.dictionary import save_place
+from headscan.dictionaries.folder import check_target
 from headscan.dictionaries.load import (
     Dictionary,
     Template,
@@ -116,7 +116,7 @@ def encode_by_name(
     HeadscanError
         As `load_model` and `encode_dictionary` do; what needs no model is said before it is loaded.
     """
-    save_place(folder)
+    check_target(folder)
     sources.check()
     check_list(sources.list)
     return encode_dictionary(

@@ -17,27 +17,26 @@ import numpy as np
 from headscan.common import files
 from headscan.common.patterns import compiled
 from headscan.core.pack import PackedAtoms, pack
-from headscan.dictionaries.build import MANIFEST, build, manifest_seal, select_into, write_sealed
+from headscan.dictionaries.build import build, select_into
 from headscan.dictionaries.choices import Counts, distinct, script_names, word_counter, written_in
+from headscan.dictionaries.folder import HEAD, KIND, MANIFEST, RECORDED, VERSION, check_target
 from headscan.dictionaries.rows import PartRows, centre, embeddings_of
 from headscan.dictionaries.shards import (
     SHARD_ROWS,
     content_hash,
-    damaged,
     open_shards,
     seal,
     shard_folders,
     write_head,
     write_shard,
 )
-from headscan.errors import HeadscanError
+from headscan.errors import HeadscanError, UnreadableError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HEAD", "Dictionary", "filter_dictionary", "is_dictionary", "open_dictionary", "record_of", "save_place"]
+__all__ = ["Dictionary", "filter_dictionary", "is_whole", "made_of", "open_dictionary", "record_of"]
 
-_KIND, _FORMAT_VERSION = "headscan-dictionary", 3
 _BLOCK = 64
 
 
@@ -170,10 +169,11 @@ class Dictionary:
         HeadscanError
             If `folder` holds something else, or cannot be written.
         """
-        target = save_place(folder)
+        target = check_target(folder)
         try:
             with files.folder_aside(target) as aside:
                 self._write(aside)
+            files.sweep(target)
         except OSError as error:
             raise HeadscanError(f"cannot write the dictionary to {target}: {error}") from error
         return target
@@ -196,31 +196,7 @@ class Dictionary:
             write_shard(shard, arrays, largest_norm=layout["largest_norm"])
         sealed = seal(folder, rows=len(self), width=packed.width, shard_rows=SHARD_ROWS, shift=layout["shift"])
         recorded = {name: getattr(self, name) for name in RECORDED}
-        write_sealed(folder, {**HEAD, "key": None, **recorded, **sealed})
-
-
-RECORDED = ("source", "templates", "text_hash", "blank", "repeated", "same_tokens", "truncated", "history")
-HEAD = {"format": _KIND, "format_version": _FORMAT_VERSION}
-
-
-def save_place(folder: str | Path) -> Path:
-    """Return where a dictionary is to be written.
-
-    Raises
-    ------
-    HeadscanError
-        If something else is there, or it cannot be written.
-    """
-    target = files.expanded(folder).resolve()
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or is_dictionary(target))):
-        raise HeadscanError(f"{target} exists and is not a saved dictionary: choose another folder")
-    files.check_writable(target.parent)
-    return target
-
-
-def is_dictionary(folder: Path) -> bool:
-    """Say whether a folder holds a saved dictionary, whole or damaged."""
-    return (folder / MANIFEST).is_file() and (folder / "texts.txt").is_file()
+        files.write_sealed(folder / MANIFEST, {**HEAD, "key": None, **recorded, **sealed})
 
 
 def open_dictionary(folder: Path, *, verify: bool | None = None) -> Dictionary:
@@ -231,12 +207,10 @@ def open_dictionary(folder: Path, *, verify: bool | None = None) -> Dictionary:
     HeadscanError
         If it is damaged or of another format.
     """
-    manifest = files.read_manifest(folder / MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
+    manifest = files.read_manifest(folder / MANIFEST, kind=KIND, format_version=VERSION)
     types = {field.name: field.type for field in fields(Dictionary) if field.name in RECORDED}
     files.check_types(manifest, {**types, "hash": "str", "seal": "str"}, where=folder / MANIFEST)
-    with damaged(folder):
-        if manifest_seal(manifest) != manifest["seal"]:
-            raise HeadscanError(f"{folder / MANIFEST} is damaged: it does not match its hash")
+    files.read_sealed(folder / MANIFEST)
     texts, mean, packed = open_shards(folder, manifest, verify=verify)
     recorded: dict[str, Any] = {
         name: tuple(value) if isinstance(value := manifest[name], list) else value for name in RECORDED
@@ -244,6 +218,23 @@ def open_dictionary(folder: Path, *, verify: bool | None = None) -> Dictionary:
     dictionary = Dictionary(texts=texts, atoms=packed.atoms, mean=mean, **recorded)
     vars(dictionary).update(packed=packed, hash=manifest["hash"])
     return dictionary
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether a folder holds a dictionary just as it was written.
+
+    Raises
+    ------
+    UnreadableError
+        If that cannot be seen now.
+    """
+    try:
+        open_dictionary(folder, verify=True)
+    except UnreadableError:
+        raise
+    except HeadscanError:
+        return False
+    return True
 
 
 def _joined(texts: Iterable[str]) -> bytes:
@@ -311,15 +302,17 @@ def made_of(
     folder: str | Path | None,
     threads: int,
 ) -> Dictionary:
+    """Return a dictionary of chosen concepts of others, centred anew: in memory, or built in a folder and mapped."""
     rows = PartRows(parts)
     texts = tuple(dictionary.texts[row] for dictionary, chosen in parts for row in chosen.tolist())
     if folder is None:
         atoms = rows.take(slice(0, len(rows)))
         record = {**record, "history": tuple(record["history"])}
         return Dictionary(texts=texts, mean=centre(atoms), atoms=atoms, **record)
-    target = save_place(folder)
+    target = check_target(folder)
     digest = hashlib.sha256(json.dumps([HEAD, record], sort_keys=True).encode())
     for dictionary, chosen in parts:
         digest.update(dictionary.hash.encode() + chosen.astype("<i8").tobytes())
-    build(target, key=digest.hexdigest(), make=select_into(rows, texts, record), head=HEAD, threads=threads)
+    make = select_into(rows, texts, record)
+    build(target, key=digest.hexdigest(), make=make, is_whole=is_whole, threads=threads)
     return open_dictionary(target, verify=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,12 +15,13 @@ import numpy as np
 
 from headscan.common import files
 from headscan.common.checks import whole_number
-from headscan.dictionaries.build import MANIFEST, build, encode_into, key_of
-from headscan.dictionaries.dictionary import HEAD, Dictionary, is_dictionary, open_dictionary, save_place
+from headscan.dictionaries.build import build, encode_into, key_of
+from headscan.dictionaries.dictionary import Dictionary, is_whole, open_dictionary
 from headscan.dictionaries.encoding import Window, encode_windows, tokens_sample
+from headscan.dictionaries.folder import HEAD, MANIFEST, check_target, is_dictionary
 from headscan.dictionaries.rows import centre
 from headscan.dictionaries.vocabulary import PACKAGED, Vocabulary, read_vocabulary
-from headscan.errors import HeadscanError
+from headscan.errors import HeadscanError, UnreadableError
 from headscan.models.model import check_model
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def encode_dictionary(
     check_list(source)
     vocabulary = read_vocabulary(source, column=column, strict=strict)
     job = _job(vocabulary, model, _checked_templates(template), batch_size=batch_size, at_least=2)
-    target = save_place(folder)
+    target = check_target(folder)
     found = _found(target, job) if str(key_of(target / MANIFEST)).startswith(job.key) else None
     return found or _on_disk(job, target, progress=progress)
 
@@ -220,17 +220,18 @@ def _in_memory(job: _Job, *, progress: bool | None) -> Dictionary:
 
 def _on_disk(job: _Job, target: Path, *, progress: bool | None) -> Dictionary:
     make = encode_into(partial(job.windows, progress=progress), job.record, width=job.model.joint_dim)
-    build(target, key=f"{job.key} {job.batch_size} prefixes", make=make, head=HEAD, progress=progress)
+    build(target, key=f"{job.key} {job.batch_size} prefixes", make=make, is_whole=is_whole, progress=progress)
     return open_dictionary(target, verify=False)
 
 
 def _found(entry: Path, job: _Job) -> Dictionary | None:
-    """Return the job's dictionary from where it was kept; one that is damaged is removed."""
+    """Return the job's dictionary from where it was kept; None where it is damaged: its successor replaces it."""
     try:
         found = open_dictionary(entry)
+    except UnreadableError:
+        raise
     except HeadscanError as error:
         _log.warning("a dictionary that was kept is damaged and is encoded anew: %s", error)
-        shutil.rmtree(entry)
         return None
     vocabulary = job.vocabulary
     counts: dict[str, Any] = {

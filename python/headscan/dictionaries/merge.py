@@ -6,21 +6,21 @@ since another set of concepts has another mean.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from headscan.common import writing
 from headscan.dictionaries.dictionary import (
     Dictionary,
     filter_dictionary,
     made_of,
     open_dictionary,
     record_of,
-    save_place,
 )
+from headscan.dictionaries.folder import check_target
 from headscan.dictionaries.vocabulary import read_vocabulary
 from headscan.errors import HeadscanError
 
@@ -97,7 +97,7 @@ def filter_folders(folders: Sequence[Path], out: Path, *, drop_list: str | None 
     HeadscanError
         As `merge_dictionaries` and `Dictionary.filter` do, or if a single dictionary has nothing to be done to.
     """
-    out = save_place(out)
+    out = check_target(out)
     dictionaries = [open_dictionary(folder) for folder in folders]
     if drop_list is not None:
         filters["drop_texts"] = read_vocabulary(drop_list).texts
@@ -106,8 +106,5 @@ def filter_folders(folders: Sequence[Path], out: Path, *, drop_list: str | None 
         return merge_dictionaries(dictionaries, folder=out)
     if len(folders) == 1:
         return filter_dictionary(dictionaries[0], folder=out, **filters)
-    aside = out.with_name(f".{out.name}.merged")
-    try:
-        return filter_dictionary(merge_dictionaries(dictionaries, folder=aside), folder=out, **filters)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with writing.scratch_folder(out) as aside:
+        return filter_dictionary(merge_dictionaries(dictionaries, folder=aside / "merged"), folder=out, **filters)

@@ -23,14 +23,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
+from headscan.common.reading import read_json, unreadable
 from headscan.core import _core
 from headscan.core.pack import PackedAtoms, RowFiles
-from headscan.errors import HeadscanError
+from headscan.errors import HeadscanError, UnreadableError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SHARD_ROWS", "content_hash", "open_shards", "shard_folders", "write_head", "write_shard"]
+__all__ = [
+    "SHARD_ROWS",
+    "check_written",
+    "content_hash",
+    "damaged",
+    "open_shards",
+    "seal",
+    "shard_folders",
+    "write_head",
+    "write_shard",
+]
 
 SHARD_ROWS = 65_536  # whole blocks of 64 atoms, and every file but those of the last shard fills whole pages
 VERIFY_BYTES = 4 << 30  # shards of less in all are hashed whenever they are opened
@@ -56,14 +67,16 @@ def write_shard(folder: Path, arrays: Mapping[str, NDArray[Any]], *, largest_nor
                 file.write(data.data)
                 os.fsync(file.fileno())
         record = {"rows": len(arrays["atoms"]), "largest_norm": largest_norm, "sha256": hashes}
-        files.write_manifest(aside / _SHARD, record)
+        files.write_sealed(aside / _SHARD, record)
 
 
-def write_head(folder: Path, *, mean: NDArray[np.float64], rotation: NDArray[np.float32]) -> None:
-    """Write mean and principal axes."""
-    for name, array in (("mean", mean), ("rotation", rotation)):
-        with files.write_aside(folder / f"{name}.npy") as aside, aside.open("wb") as file:
+def write_head(folder: Path, *, mean: NDArray[np.float64], rotation: NDArray[np.float32]) -> dict[str, str]:
+    """Write mean and principal axes; return their files' hashes by name."""
+    named: dict[str, NDArray[Any]] = {"mean.npy": mean, "rotation.npy": rotation}
+    for name, array in named.items():
+        with files.write_aside(folder / name) as aside, aside.open("wb") as file:
             np.save(file, array, allow_pickle=False)
+    return {name: files.file_sha256(folder / name) for name in named}
 
 
 def content_hash(texts: bytes, mean: NDArray[np.float64], atoms: Sequence[str]) -> str:
@@ -95,13 +108,34 @@ def seal(folder: Path, *, rows: int, width: int, shard_rows: int, shift: int) ->
 
 @contextmanager
 def damaged(folder: Path) -> Iterator[None]:
-    """Say of whatever goes wrong while reading that the folder is damaged."""
+    """Say of whatever is not as it was written that the folder is damaged; what the system refuses is no damage."""
     try:
         yield
     except HeadscanError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except OSError as error:
+        raise unreadable(folder if error.filename is None else Path(os.fsdecode(error.filename)), error) from error
+    except RuntimeError as error:  # of the core, which cannot map a file
+        raise UnreadableError(f"cannot read {folder}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadscanError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+
+
+def check_written(folder: Path, rows: int, shard_rows: int) -> None:
+    """Raise unless the shards that an interrupted build has finished are as they were written.
+
+    Raises
+    ------
+    HeadscanError
+        Naming the file that is damaged.
+    """
+    for shard, part in shard_folders(folder, rows, shard_rows):
+        if shard.is_dir():
+            with damaged(shard):
+                record = files.read_sealed(shard / _SHARD)
+                _check_rows(shard, record, part)
+                for name, kind in _FILES.items():
+                    _check_hash(shard / f"{name}.{kind}", record["sha256"][name])
 
 
 def open_shards(
@@ -139,10 +173,15 @@ def open_shards(
 
 def _read_record(shard: Path, rows: slice, folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     _check_hash(shard / _SHARD, manifest["sha256"][str((shard / _SHARD).relative_to(folder))])
-    record: dict[str, Any] = json.loads((shard / _SHARD).read_text(encoding="utf-8"))
+    record: dict[str, Any] = read_json(shard / _SHARD)
+    _check_rows(shard, record, rows)
+    return record
+
+
+def _check_rows(shard: Path, record: Mapping[str, Any], rows: slice) -> None:
+    """Raise a HeadscanError unless a shard holds as many rows as it should."""
     if record["rows"] != rows.stop - rows.start:
         raise HeadscanError(f"{shard} is damaged: it holds {record['rows']} rows, not {rows.stop - rows.start}")
-    return record
 
 
 def _check_hash(path: Path, expected: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -122,7 +121,7 @@ class ResultFolder:
                     for name, table in tables.items():  # another save of equal tables may have taken one
                         if not written[name].path.exists():
                             table.to_parquet(written[name].path, engine="pyarrow", index=False, compression="zstd")
-                    files.write_manifest(target / _MANIFEST, {**manifest, "seal": _seal(manifest)})
+                    files.write_sealed(target / _MANIFEST, manifest)
                     for name in tables:
                         written[name].path.replace(target / f"{name}.parquet")
             for name, text in (beside or {}).items():
@@ -213,17 +212,11 @@ class ResultFolder:
         return tuple(f"{name}.parquet" for name in self.tables)
 
 
-def _seal(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of all that a manifest says, but for the seal itself."""
-    said = {name: value for name, value in manifest.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
 def _check_seal(manifest: Mapping[str, Any], *, known: Iterable[str], where: Path) -> None:
     """Raise unless a manifest is as it was sealed; one from before there were seals holds what it held then, only."""
     strange = set(manifest) - {"format", "format_version", *known}
     if "seal" in manifest:
-        strange = set() if manifest["seal"] == _seal(manifest) else {"its seal"}
+        strange = set() if manifest["seal"] == files.seal_of(manifest) else {"its seal"}
     if strange:
         raise HeadscanError(f"{where} is damaged, or was changed by hand: {min(strange)} is not what headscan wrote")
 
