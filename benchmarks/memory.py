@@ -43,11 +43,13 @@ def atoms_file(rows, width):
 
 
 def pack(path, folder):
-    """The first measured process: map the atoms, pack them, save both."""
+    """The first measured process: map the atoms, pack them, save them as a dictionary."""
     import headscan as hs
 
     start = time.perf_counter()
-    hs.pack(np.load(path, mmap_mode="r")).save(folder)
+    atoms = np.load(path, mmap_mode="r")
+    record = {"source": "structured", "templates": ("{}",), "text_hash": ""}
+    hs.Dictionary(tuple(map(str, range(len(atoms)))), atoms, np.zeros(atoms.shape[1]), **record).save(folder)
     print(_row("pack and save", time.perf_counter() - start))
 
 
@@ -56,7 +58,7 @@ def search(folder, queries, threads):
     import headscan as hs
 
     x = np.load(queries)
-    packed = hs.load_packed(folder, verify=False)
+    packed = hs.load_dictionary(folder, verify=False).packed
     print(_row("start: package, queries, dictionary mapped", 0.0))
     start = time.perf_counter()
     codes = hs.comp(x, packed, k=5, coherence=0.3, threads=int(threads))

@@ -30,7 +30,7 @@ from headscan.common.files import package_version as _package_version
 from headscan.comparison.compare import compare
 from headscan.comparison.result import Comparison
 from headscan.core.comp import SparseCodes, comp
-from headscan.core.pack import PackedAtoms, load_packed, pack
+from headscan.core.pack import PackedAtoms, pack
 from headscan.core.randomized_svd import RandomizedSVD, randomized_svd
 from headscan.core.svd import svd_factored
 from headscan.dictionaries.load import Dictionary, encode_dictionary, load_dictionary
@@ -100,7 +100,6 @@ __all__ = [
     "load_dictionary",
     "load_edit",
     "load_model",
-    "load_packed",
     "load_published_dictionary",
     "load_published_scan",
     "load_scan",

@@ -1,10 +1,11 @@
-"""Packed dictionaries: the certified search equals the plain one, saving and mapping, and damage."""
+"""Packed dictionaries: the certified search equals the plain one, mapped or in memory."""
 
 import copy
-import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -81,46 +82,22 @@ def test_large_raw_batches_are_packed_in_passing():
     assert hs.comp(x[:2], atoms).counters.rescored == 0
 
 
-class TestSaved:
+class TestMapped:
+    """Over a dictionary's folder, which opens without a model."""
+
     @pytest.fixture
-    def saved(self, tmp_path):
-        atoms = clustered(np.random.default_rng(4), 500, 40)
-        return atoms, hs.pack(atoms).save(tmp_path / "packed")
+    def atoms(self):
+        return clustered(np.random.default_rng(4), 500, 40)
 
-    def test_round_trip_is_memory_mapped_and_gives_the_same_codes(self, saved):
-        atoms, folder = saved
-        packed = hs.load_packed(folder)
-        assert isinstance(packed.codes, np.memmap) and packed.row_files is not None
-        x = unit_rows(np.random.default_rng(5), 30, 40, np.float64)
-        same_codes(hs.comp(x, atoms), hs.comp(x, packed))
-        assert hs.pack(packed.atoms).save(folder) == folder.resolve()  # replaced as a whole
+    @pytest.fixture
+    def folder(self, atoms, tmp_path):
+        texts = tuple(f"concept {row}" for row in range(500))
+        record = {"source": "made", "templates": ("{}",), "text_hash": ""}
+        return hs.Dictionary(texts=texts, atoms=atoms, mean=np.zeros(40), **record).save(tmp_path / "words")
 
-    @pytest.mark.parametrize("name", ["atoms.npy", "codes.npy", "beyond.npy"])
-    def test_damage_is_found(self, saved, name):
-        path = saved[1] / name
-        content = bytearray(path.read_bytes())
-        content[-5] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(hs.HeadscanError, match="damaged"):
-            hs.load_packed(saved[1])
-
-    def test_a_changed_layout_is_found(self, saved):
-        manifest = saved[1] / "packed.json"
-        content = json.loads(manifest.read_text())
-        for change in (
-            {"shift": content["layout"]["shift"] + 1},
-            {"largest_norm": 0.5},
-            {"rows": 400},
-            {"shift": "x"},
-        ):
-            manifest.write_text(json.dumps(content | {"layout": content["layout"] | change}))
-            with pytest.raises(hs.HeadscanError, match="layout does not match its hash"):
-                hs.load_packed(saved[1])
-
-    def test_rows_outlive_the_name_and_the_first_owner(self, saved, tmp_path):
-        atoms, folder = saved
+    def test_rows_outlive_the_name_and_the_first_owner(self, atoms, folder, tmp_path):
         x = unit_rows(np.random.default_rng(8), 30, 40, np.float64)
-        packed = hs.load_packed(folder)
+        packed = hs.load_dictionary(folder).packed
         shutil.rmtree(folder)
         copies = [copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))]
         same_codes(hs.comp(x, atoms), hs.comp(x, packed))
@@ -131,32 +108,40 @@ class TestSaved:
             same_codes(hs.comp(x, atoms), hs.comp(x, one))
         assert other.shape == atoms.shape
 
-    def test_a_private_map_is_searched_as_it_is_in_memory(self, saved, tmp_path):
-        atoms, _ = saved
-        np.save(tmp_path / "raw.npy", 3 * atoms)
-        private = np.load(tmp_path / "raw.npy", mmap_mode="c")
-        private /= 3
-        x = unit_rows(np.random.default_rng(9), 30, 40, np.float64)
-        same_codes(hs.comp(x, np.array(private)), hs.comp(x, hs.pack(private)))
+    def test_rows_are_taken_from_the_file_or_the_array(self, atoms, folder):
+        wanted = np.array([499, 3, 3, 0, 64])
+        mapped = hs.load_dictionary(folder).packed
+        for source in (hs.pack(atoms), mapped):
+            np.testing.assert_array_equal(source.take(wanted), atoms[wanted])
+            assert source.take(wanted[:0]).shape == (0, 40)
+        rows = folder / "shards" / "00000" / "atoms.f32"
+        os.truncate(rows, rows.stat().st_size - 4)
+        with pytest.raises(hs.HeadscanError, match="ends before row 499"):
+            mapped.take(wanted)
 
-    def test_truncated_and_missing_files_are_found(self, saved):
-        path = saved[1] / "codes.npy"
-        path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(hs.HeadscanError, match="damaged"):
-            hs.load_packed(saved[1], verify=False)
-        path.unlink()
-        with pytest.raises(hs.HeadscanError, match="there is no file"):
-            hs.load_packed(saved[1])
+    def test_the_folder_needs_numpy_alone(self, atoms, folder):
+        code = (
+            "import sys; own = set(sys.modules); import numpy as np, headscan as hs\n"
+            f"words = hs.load_dictionary({str(folder)!r})\n"
+            "codes = hs.comp(words.packed.take(np.array([7, 499])), words.packed, k=2)\n"
+            "print(*(words.texts[row] for row in codes.indices[:, 0]), codes.certified.all(), sep=',')\n"
+            "new = {name: str(getattr(sys.modules[name], '__file__', '')) for name in sys.modules.keys() - own}\n"
+            "print(*sorted({name.partition('.')[0] for name, home in new.items() if 'site-packages' in home}))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        picked, loaded = done.stdout.splitlines()
+        expected = hs.comp(atoms[[7, 499]], atoms, k=2).indices[:, 0]
+        assert picked.split(",") == [*(f"concept {row}" for row in expected), "True"]
+        assert set(loaded.split()) <= {"numpy", "headscan", "headscan_command"}
 
-    def test_arrays_that_do_not_fit_are_refused(self, saved):
-        np.save(saved[1] / "atoms.npy", np.zeros((400, 40), np.float32))
-        with pytest.raises(hs.HeadscanError, match="do not fit"):
-            hs.load_packed(saved[1], verify=False)
 
-    def test_other_folders_are_left_alone(self, tmp_path):
-        (tmp_path / "precious").write_text("x")
-        with pytest.raises(hs.HeadscanError, match="choose another folder"):
-            hs.pack(unit_rows(np.random.default_rng(6), 5, 4)).save(tmp_path)
+def test_a_private_map_is_searched_as_it_is_in_memory(tmp_path):
+    atoms = clustered(np.random.default_rng(4), 500, 40)
+    np.save(tmp_path / "raw.npy", 3 * atoms)
+    private = np.load(tmp_path / "raw.npy", mmap_mode="c")
+    private /= 3
+    x = unit_rows(np.random.default_rng(9), 30, 40, np.float64)
+    same_codes(hs.comp(x, np.array(private)), hs.comp(x, hs.pack(private)))
 
 
 @pytest.mark.parametrize(
@@ -179,18 +164,3 @@ def test_a_nan_past_the_sample_is_found():
     atoms[60_001, 2] = np.nan
     with pytest.raises(ValueError, match="row 60001 holds NaN"):
         hs.pack(atoms)
-
-
-def test_rows_are_taken_from_the_file_or_the_array(tmp_path):
-    atoms = unit_rows(np.random.default_rng(3), 200, 12)
-    packed = hs.pack(atoms)
-    packed.save(tmp_path / "packed")
-    wanted = np.array([199, 3, 3, 0, 64])
-    for source in (packed, hs.load_packed(tmp_path / "packed")):
-        np.testing.assert_array_equal(source.take(wanted), atoms[wanted])
-        assert source.take(wanted[:0]).shape == (0, 12)
-    mapped = hs.load_packed(tmp_path / "packed")
-    rows = tmp_path / "packed" / "atoms.npy"
-    os.truncate(rows, rows.stat().st_size - 4)
-    with pytest.raises(hs.HeadscanError, match="ends before row 199"):
-        mapped.take(wanted)

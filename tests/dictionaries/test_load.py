@@ -345,6 +345,17 @@ def test_a_saved_dictionary_comes_back_the_same(model, dictionary, tmp_path, enc
     assert encodings == []
 
 
+def test_a_saved_dictionary_opens_without_a_model_and_a_list_does_not(model, dictionary, tmp_path):
+    folder = dictionary.save(tmp_path / "saved")
+    for choice in ({}, {"template": "{}"}):
+        assert hs.load_dictionary(folder, **choice).texts == dictionary.texts
+    with pytest.raises(hs.HeadscanError, match=r"was encoded with the template '{}'"):
+        hs.load_dictionary(folder, template="a {}")
+    for source, says in (("demo", "demo is none"), (CONCEPTS, "a list of texts is none"), (tmp_path, "is none")):
+        with pytest.raises(hs.HeadscanError, match=f"only the folder of a dictionary opens without a model.*{says}"):
+            hs.load_dictionary(source)
+
+
 def test_a_saved_dictionary_is_replaced_but_nothing_else_is(model, dictionary, tmp_path):
     folder = dictionary.save(tmp_path / "saved")
     other = hs.load_dictionary(CONCEPTS[:5], model=model, cache=False)

@@ -207,19 +207,6 @@ def _picture(suffix: str) -> Callable[[Path], Path]:
     return make
 
 
-def _packed(name: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        atoms = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
-        hs.pack(atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).save(folder / "packed")
-        return folder / "packed" / name
-
-    return make
-
-
-def _read_packed(folder: Path) -> Any:
-    return hs.comp(np.eye(16)[:4], hs.load_packed(folder / "packed"), k=3).indices.tobytes()
-
-
 def _words(name: str) -> Callable[[Path], Any]:
     return lambda folder: read_vocabulary(f"{'conceptnet:' if 'net' in name else ''}{folder / name}").texts
 
@@ -237,9 +224,6 @@ KINDS: dict[str, Kind] = {
     "dictionary atoms": Kind(_make_dictionary("*atoms*"), _read_dictionary, checked=True),
     "dictionary codes": Kind(_make_dictionary("*codes*"), _read_dictionary, checked=True),
     "dictionary shard": Kind(_make_dictionary("shard.json"), _read_dictionary),
-    "packed manifest": Kind(_packed("packed.json"), _read_packed),
-    "packed codes": Kind(_packed("codes.npy"), _read_packed, checked=True),
-    "packed atoms": Kind(_packed("atoms.npy"), _read_packed, checked=True),
     "edit": Kind(_edit, _read_edit),
     "adapter config": Kind(_adapter("adapter_config.json"), _read_adapter),
     "adapter weights": Kind(_adapter("adapter_model.safetensors"), _read_adapter),

@@ -185,5 +185,5 @@ def _search(queries: Any, dictionary: Any, options: dict[str, Any]) -> Any:
     packed = dictionary
     arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
     files = packed.row_files
-    rows = ([], 0, 0) if files is None else (files.descriptors, files.rows, files.offset)
+    rows = ([], 0, 0) if files is None else (files.descriptors, files.rows, 0)
     return _core.comp_packed(queries, packed.atoms, packed.layout, *arrays, *rows, options)

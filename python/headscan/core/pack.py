@@ -1,9 +1,7 @@
-"""Dictionaries packed for the certified int8 search: once, then kept on disk and memory-mapped."""
+"""Atoms packed for the certified int8 search."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import weakref
 from collections.abc import Sequence
@@ -14,45 +12,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headscan.common import files
-from headscan.common.reading import reading, regular
 from headscan.core import _core
 from headscan.core.arrays import as_floating
 from headscan.errors import HeadscanError
 
-__all__ = ["AXES_SAMPLE", "PackedAtoms", "RowFiles", "load_packed", "pack", "principal_axes"]
+__all__ = ["AXES_SAMPLE", "PackedAtoms", "RowFiles", "pack", "principal_axes"]
 
 FloatArray = npt.NDArray[np.float32]
-_KIND, _FORMAT_VERSION = "headscan-packed-atoms", 2
-_MANIFEST = "packed.json"
 AXES_SAMPLE = 50_000
-_ARRAYS = ("atoms", "rotation", "codes", "scale", "error", "beyond")
 
 
 class RowFiles:
     """The files that a mapped dictionary's rows are read from: opened once, closed when nothing maps them any more.
 
-    Every file holds `rows` rows of float32 from byte `offset` on, the last one what is left.
+    Every file holds `rows` rows of float32, the last one what is left.
     """
 
-    def __init__(self, paths: Sequence[Path], *, rows: int = 1 << 62) -> None:
+    def __init__(self, paths: Sequence[Path], *, rows: int) -> None:
         self.descriptors: list[int] = []
         weakref.finalize(self, _close, self.descriptors)
         for path in paths:
             self.descriptors.append(os.open(path, os.O_RDONLY))
-        self.rows, self.offset = rows, 0
-
-    def map_npy(self) -> FloatArray:
-        """Map the .npy array in the only file, through the same open file, whatever has become of its name."""
-        with open(self.descriptors[0], "rb", closefd=False) as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"expected .npy format 1.0, got {version}")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            if fortran or dtype != np.dtype("<f4"):
-                raise ValueError(f"expected rows of little-endian float32, got {dtype}")
-            self.offset = file.tell()
-            return np.memmap(file, dtype=dtype, mode="r", offset=self.offset, shape=shape)
+        self.rows = rows
 
     def read(self, rows: npt.NDArray[np.int64], width: int) -> FloatArray:
         """Return the chosen rows, (n, width), read and not mapped: a page fault may fetch megabytes.
@@ -65,7 +46,7 @@ class RowFiles:
         found = np.empty((len(rows), width), dtype=np.float32)
         for place, row in enumerate(rows.tolist()):
             file, within = divmod(row, self.rows)
-            data = os.pread(self.descriptors[file], 4 * width, self.offset + 4 * width * within)
+            data = os.pread(self.descriptors[file], 4 * width, 4 * width * within)
             if len(data) < 4 * width:
                 raise HeadscanError(f"its file of rows ends before row {row}: build the dictionary again")
             found[place] = np.frombuffer(data, dtype="<f4")
@@ -90,8 +71,8 @@ class PackedAtoms:
     Attributes
     ----------
     atoms : array, shape (M, d), float32
-        The full-precision rows, which decide every pick. Those of `load_packed` are read row by row from their file
-        and never become resident.
+        The full-precision rows, which decide every pick. Those of a dictionary's folder are read row by row from
+        their files and never become resident.
     rotation : array, shape (d, d), float32
         Orthonormal; its columns are the principal axes, strongest first.
     codes : array, shape (blocks, steps, 64, 4), uint8
@@ -134,87 +115,6 @@ class PackedAtoms:
     def nbytes(self) -> int:
         """Bytes of the packed form, the full-precision rows not counted."""
         return sum(a.nbytes for a in (self.rotation, self.codes, self.scale, self.error, self.beyond))
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the arrays as .npy files and a manifest with their hashes; `load_packed` maps them into memory.
-
-        The folder is written aside and then renamed; packed atoms already there are replaced.
-
-        Raises
-        ------
-        HeadscanError
-            If the folder holds something else, or cannot be written.
-        """
-        target = Path(folder).expanduser().resolve()
-        if target.exists() and not (target / _MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-            raise HeadscanError(f"{target} exists and holds no packed atoms: choose another folder")
-        files.check_writable(target.parent)
-        try:
-            with files.folder_aside(target) as aside:
-                self.write_to(aside)
-        except OSError as error:
-            raise HeadscanError(f"cannot write packed atoms to {target}: {error}") from error
-        return target
-
-    def write_to(self, folder: Path) -> None:
-        """Write the files into an existing folder, as they are: for folders that are written aside as a whole."""
-        hashes = {"layout": _layout_hash(self.layout)}
-        for name in _ARRAYS:
-            path = folder / f"{name}.npy"
-            np.save(path, getattr(self, name), allow_pickle=False)
-            hashes[name] = files.file_sha256(path)
-        manifest = {
-            "format": _KIND,
-            "format_version": _FORMAT_VERSION,
-            "layout": self.layout,
-            "sha256": hashes,
-        }
-        files.write_manifest(folder / _MANIFEST, manifest)
-
-
-def load_packed(folder: str | Path, *, verify: bool = True) -> PackedAtoms:
-    """Map saved packed atoms into memory.
-
-    Parameters
-    ----------
-    folder : str or path
-        Written by `PackedAtoms.save`.
-    verify : bool, default True
-        Check every file against its SHA-256, which reads them once.
-
-    Raises
-    ------
-    HeadscanError
-        If files are missing, damaged or do not fit together.
-    """
-    place = Path(folder).expanduser()
-    manifest = files.read_manifest(place / _MANIFEST, kind=_KIND, format_version=_FORMAT_VERSION)
-    try:
-        layout = dict(manifest["layout"])
-        if _layout_hash(layout) != manifest["sha256"]["layout"]:
-            raise HeadscanError(f"{place / _MANIFEST} is damaged: its layout does not match its hash")
-        row_files = RowFiles([regular(place / "atoms.npy")])
-        with reading(place / "atoms.npy"):
-            arrays: dict[str, Any] = {"atoms": row_files.map_npy()}
-        for name in _ARRAYS:
-            path = place / f"{name}.npy"
-            if verify and files.file_sha256(path) != manifest["sha256"][name]:
-                raise HeadscanError(f"{path} is damaged: its content does not match its hash")
-            if name != "atoms":
-                with reading(path):
-                    arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        fits = arrays["atoms"].shape == (layout["rows"], layout["width"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, HeadscanError):
-            raise
-        raise HeadscanError(f"{place} is damaged: {type(error).__name__}: {error}") from error
-    if not fits:
-        raise HeadscanError(f"{place} is damaged: its arrays do not fit its layout")
-    return PackedAtoms(**arrays, layout=layout, row_files=row_files)
-
-
-def _layout_hash(layout: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()
 
 
 def _joined(rows: FloatArray, coherence_atoms: Any) -> FloatArray:

@@ -36,7 +36,7 @@ Template = str | Sequence[str] | None
 def load_dictionary(
     source: str | Path | Iterable[str],
     *,
-    model: Model,
+    model: Model | None = None,
     template: Template = None,
     column: str | None = None,
     strict: bool = False,
@@ -56,8 +56,9 @@ def load_dictionary(
         allowed), a ``.csv``, ``.tsv`` or ``.parquet`` table or a folder of its parts, ``.json``, ``.jsonl`` or
         ``.yaml``, ``"conceptnet:FILE"`` (ConceptNet's assertions), a folder written by `encode_dictionary` or
         `Dictionary.save`, or the texts themselves.
-    model : Model
-        From `load_model`; its text tower does the encoding.
+    model : Model, optional
+        From `load_model`; its text tower does the encoding. A saved folder opens without one, by NumPy alone, for
+        `comp` over its ``packed``; it is then not checked to be of any model.
     template : str or sequence of str, optional
         A text with ``{}`` where the concept goes, such as ``"a photo of a {}"``; of several, the unit embeddings
         are averaged. By default the concept stands alone.
@@ -88,15 +89,22 @@ def load_dictionary(
     Raises
     ------
     HeadscanError
-        If there is no such dictionary, its text is unusable, or a saved one belongs to another model.
+        If there is no such dictionary, its text is unusable, a saved one belongs to another model, or a list is to
+        be encoded and there is no model.
     """
-    check_model(model)
+    if model is not None:
+        check_model(model)
     whole_number(at_least, "at_least")
     check_source(source)
     templates = _checked_templates(template)
     if isinstance(source, (str, Path)) and str(source) not in PACKAGED and is_dictionary(files.expanded(source)):
         given = None if template is None else templates
         return _load_saved(files.expanded(source), model=model, templates=given, at_least=at_least, verify=verify)
+    if model is None:
+        shown = source if isinstance(source, (str, Path)) else "a list of texts"
+        raise HeadscanError(
+            f"only the folder of a dictionary opens without a model, and {shown} is none: give a model"
+        )
     vocabulary = read_vocabulary(source, column=column, strict=strict)
     job = _job(vocabulary, model, templates, batch_size=batch_size, at_least=at_least)
     if not cache:
@@ -246,10 +254,10 @@ def _found(entry: Path, job: _Job) -> Dictionary | None:
 
 
 def _load_saved(
-    folder: Path, *, model: Model, templates: tuple[str, ...] | None, at_least: int, verify: bool | None
+    folder: Path, *, model: Model | None, templates: tuple[str, ...] | None, at_least: int, verify: bool | None
 ) -> Dictionary:
     dictionary = open_dictionary(folder, verify=verify)
-    if dictionary.text_hash != model.text_hash:
+    if model is not None and dictionary.text_hash != model.text_hash:
         raise HeadscanError(
             f"the dictionary in {folder} was encoded by another text tower ({dictionary.text_hash[:12]}) "
             f"than that of {model.name} ({model.text_hash[:12]}): encode its list again"
