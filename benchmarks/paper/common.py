@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 import headscan as hs
-from headscan.edit.matching import contrast, mean_similarity, read_codes
+from headscan.edit.codes import read_codes
+from headscan.edit.matching import contrast, mean_similarity
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from headscan.edit.cut import Cut, CutModel, ReadDirection, load_cut
 from headscan.edit.direction import Direction
-from headscan.edit.edit import Edit, EditedModel, EditInfo, apply_edit
-from headscan.edit.files import load_edit
+from headscan.edit.edit import Edit, load_edit
+from headscan.edit.edited import EditedModel, apply_edit
+from headscan.edit.info import EditInfo
 
 __all__ = [
     "Cut",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from headscan.common import files
 from headscan.dictionaries.vocabulary import read_vocabulary
-from headscan.edit.edit import Edit
-from headscan.edit.files import check_replaced, load_edit
+from headscan.edit.edit import Edit, load_edit
+from headscan.edit.files import check_replaced
 from headscan.edit.mean import ESTIMATE
 from headscan.edit.save import check_target, edit_path
 from headscan.errors import HeadscanError
@@ -94,7 +94,7 @@ def edit_by_name(
         raise HeadscanError(f"there is nothing to save: {why_empty}")
     for path in (save_edit, None if out is None else edit_path(files.expanded(out))):
         if path is not None:
-            check_replaced(path, edit, force=force)
+            check_replaced(path, edit.content(), force=force)
     changes = edit.changes(loaded)
     edited = None
     if out is not None:
@@ -117,7 +117,7 @@ def _make(way: str, of: str | Path, scan: Scan | None, model: Model, how: dict[s
         return Edit.for_classes(scan, model, read_vocabulary(of).texts, **how)
     if way == "judgements":
         return Edit.from_judgements(scan, of, how.pop("score_map", _DEFAULT_SCORES), **how)
-    return (Edit.suppress if way == "suppress" else Edit.amplify)(scan, model, like=of, **how)
+    return (Edit.suppress if way == "suppress" else Edit.amplify)(scan, model, like=str(of), **how)
 
 
 def _why_empty(edit: Edit) -> str:

@@ -18,7 +18,10 @@ import numpy as np
 
 from headscan.common import files
 from headscan.common.checks import whole_number
-from headscan.edit.edit import EditInfo, fresh_copy
+from headscan.edit.changed import ChangedModel, fresh_copy
+from headscan.edit.files import CUT, read_content, save_json
+from headscan.edit.info import EditInfo
+from headscan.edit.save import save_changed
 from headscan.errors import HeadscanError
 from headscan.models.model import Model, check_model
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["READS", "Cut", "CutModel", "ReadDirection", "load_cut"]
 
 READS = ("value", "query", "key", "input")  # of a head, and of an MLP
-_KIND, _FORMAT_VERSION = "headscan-cut", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,27 +139,24 @@ class Cut:
             *rows,
         ]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the cut as JSON, aside and then renamed, and return its path.
 
         Raises
         ------
         HeadscanError
-            If it cannot be written.
+            If it cannot be written, or another one is there, which only `force` replaces.
         """
-        target = files.expanded(path)
+        return save_json(path, self.content(), force=force)
+
+    def content(self) -> dict[str, Any]:
+        """Return what `save` writes."""
         reads = [{**asdict(read), "vector": read.vector.tolist()} for read in self.reads]
-        content = {"format": _KIND, "format_version": _FORMAT_VERSION, **asdict(self.info), "reads": reads}
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            files.write_manifest(target, content)
-        except OSError as error:
-            raise HeadscanError(f"cannot write the cut to {target}: {error.strerror or error}") from error
-        return target
+        return {**CUT.head, **asdict(self.info), "reads": reads}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CutModel(Model):
+class CutModel(ChangedModel):
     """A model some of whose readers no longer see a direction; a `Model` in every other way.
 
     Attributes
@@ -169,17 +168,14 @@ class CutModel(Model):
     """
 
     edit: Cut
-    original_hash: str
 
     def card_lines(self) -> list[str]:
         """Return what a model card says of the change."""
         return self.edit.card_lines()
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write an ordinary checkpoint; see `headscan.edit.save.save_edited`."""
-        from headscan.edit.save import save_edited
-
-        return save_edited(self, path, force=force)
+        """Write an ordinary checkpoint; see `headscan.edit.save.save_changed`."""
+        return save_changed(self, path, force=force)
 
 
 def load_cut(path: str | Path) -> Cut:
@@ -190,16 +186,11 @@ def load_cut(path: str | Path) -> Cut:
     HeadscanError
         If there is none, or it is damaged.
     """
-    source = files.expanded(path)
-    content = files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
-    plain = {field.name: field.type for field in fields(EditInfo) if field.name != "steps"}
-    files.check_types(content, plain, where=source)
+    content, info, source = read_content(path, CUT)
     try:
-        reads = tuple(ReadDirection(**row) for row in content["reads"])
-        info = EditInfo(**{name: content[name] for name in plain}, steps=tuple(content["steps"]))
+        return Cut(tuple(ReadDirection(**row) for row in content["reads"]), info)
     except (KeyError, TypeError, ValueError) as error:
         raise HeadscanError(f"{source} is damaged: {json.dumps(str(error))}") from error
-    return Cut(reads, info)
 
 
 def _project_out(tower: Tower, read: ReadDirection, *, rank: int) -> None:

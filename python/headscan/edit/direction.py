@@ -11,7 +11,16 @@ import numpy as np
 from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 
-__all__ = ["COLUMNS", "Direction", "is_finite", "said", "unique"]
+__all__ = [
+    "COLUMNS",
+    "Direction",
+    "check_number",
+    "checked_direction",
+    "checked_multiplier",
+    "in_words",
+    "is_finite",
+    "unique",
+]
 
 COLUMNS = ("part", "layer", "head", "index", "multiplier")
 
@@ -33,17 +42,18 @@ def unique(rows: Iterable[Sequence[Any]]) -> dict[Direction, float]:
     HeadscanError
         If one is not such a row, or a direction comes twice with different multipliers.
     """
-    found: dict[Direction, float] = {}
+    scaled: dict[Direction, float] = {}
     for *where, value in rows:
         direction, multiplier = checked_direction(where), checked_multiplier(value)
-        if found.setdefault(direction, multiplier) != multiplier:
+        if scaled.setdefault(direction, multiplier) != multiplier:
             raise HeadscanError(
-                f"{said(direction)} comes twice: scaled by {found[direction]:g} and by {multiplier:g}"
+                f"{in_words(direction)} comes twice: scaled by {scaled[direction]:g} and by {multiplier:g}"
             )
-    return found
+    return scaled
 
 
 def checked_direction(key: Any) -> Direction:
+    """Return a part, layer, head and index as a direction; raise where they are none."""
     part, *numbers = key
     if part != "vo":
         raise HeadscanError(f"only directions of the part 'vo' can be edited, not of {part!r}")
@@ -54,6 +64,7 @@ def checked_direction(key: Any) -> Direction:
 
 
 def checked_multiplier(value: Any) -> float:
+    """Return a multiplier; raise where it is no finite number."""
     if not is_finite(value):
         raise HeadscanError(f"a multiplier is a finite number, not {value!r:.80}")
     return float(value)
@@ -69,6 +80,12 @@ def is_finite(value: Any) -> bool:
         return False
 
 
-def said(direction: Direction) -> str:
+def in_words(direction: Direction) -> str:
     """Name a direction in words."""
     return f"layer {direction.layer}, head {direction.head}, index {direction.index}"
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise unless a value is a finite number."""
+    if not is_finite(value):
+        raise HeadscanError(f"{name} must be a finite number, not {value!r:.80}")

@@ -1,25 +1,41 @@
-"""Edits as JSON files."""
+"""Edits and cuts as JSON files."""
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict, fields
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from headscan.common import files
 from headscan.common.reading import read_json
-from headscan.edit.direction import COLUMNS, unique
-from headscan.edit.edit import Edit, EditInfo
+from headscan.edit.info import EditInfo
 from headscan.errors import HeadscanError
 
-__all__ = ["check_replaced", "load_edit", "write_edit"]
+__all__ = ["CUT", "EDIT", "Format", "check_replaced", "read_content", "save_json"]
 
-_KIND, _FORMAT_VERSION = "headscan-edit", 1
 _OF_THE_RUN = ("headscan", "created", "steps")  # of when and how, and not of what
 
 
-def check_replaced(path: Path, edit: Any, *, force: bool) -> None:
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: its name in the file, its version, and what it is called in messages."""
+
+    kind: str
+    version: int
+    noun: str
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the file starts with."""
+        return {"format": self.kind, "format_version": self.version}
+
+
+EDIT, CUT = Format("headscan-edit", 1, "edit"), Format("headscan-cut", 1, "cut")
+
+
+def check_replaced(path: Path, content: Mapping[str, Any], *, force: bool) -> None:
     """Raise where another edit than this, or something that is no edit, is at a path, unless `force` replaces edits.
 
     Raises
@@ -29,12 +45,11 @@ def check_replaced(path: Path, edit: Any, *, force: bool) -> None:
     """
     if not path.exists():
         return
-    there = read_json(path)
-    if not isinstance(there, dict) or not str(there.get("format")).startswith("headscan-"):
+    old = read_json(path)
+    if not isinstance(old, dict) or not str(old.get("format")).startswith("headscan-"):
         raise HeadscanError(f"{path} exists and is not an edit: choose another path")
-    with tempfile.TemporaryDirectory() as folder:
-        here = read_json(edit.save(Path(folder) / path.name))
-    differing = [name for name in here if name not in _OF_THE_RUN and there.get(name) != here[name]]
+    new = json.loads(json.dumps(content))
+    differing = [name for name in new if name not in _OF_THE_RUN and old.get(name) != new[name]]
     if differing and not force:
         raise HeadscanError(
             f"{path} holds another edit ({differing[0]} differ): choose another path, or replace it (force=True, "
@@ -42,28 +57,27 @@ def check_replaced(path: Path, edit: Any, *, force: bool) -> None:
         )
 
 
-def write_edit(edit: Edit, path: str | Path, *, force: bool = False) -> Path:
-    """Write an edit; see `Edit.save`."""
+def save_json(path: str | Path, content: Mapping[str, Any], *, force: bool = False) -> Path:
+    """Write an edit's or a cut's content, aside and then renamed, and return its path.
+
+    Raises
+    ------
+    HeadscanError
+        If it cannot be written, or another one is there, which only `force` replaces.
+    """
     target = files.expanded(path)
-    check_replaced(target, edit, force=force)
-    content = {
-        "format": _KIND,
-        "format_version": _FORMAT_VERSION,
-        **asdict(edit.info),
-        "columns": list(COLUMNS),
-        "multipliers": [[*direction, value] for direction, value in edit.multipliers.items()],
-    }
+    check_replaced(target, content, force=force)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.sweep(target)
-        files.write_manifest(target, content)
+        files.write_manifest(target, dict(content))
     except OSError as error:
         raise HeadscanError(f"cannot write the edit to {target}: {error.strerror or error}") from error
     return target
 
 
-def load_edit(path: str | Path) -> Edit:
-    """Return an edit saved by `Edit.save`.
+def read_content(path: str | Path, form: Format) -> tuple[dict[str, Any], EditInfo, Path]:
+    """Return a file's content, its provenance, and where it is.
 
     Raises
     ------
@@ -72,17 +86,11 @@ def load_edit(path: str | Path) -> Edit:
     """
     source = files.expanded(path)
     if not source.exists():
-        raise HeadscanError(f"there is no edit {source}")
-    content = files.read_manifest(source, kind=_KIND, format_version=_FORMAT_VERSION)
+        raise HeadscanError(f"there is no {form.noun} {source}")
+    content = files.read_manifest(source, kind=form.kind, format_version=form.version)
     plain = {field.name: field.type for field in fields(EditInfo) if field.name != "steps"}
     files.check_types(content, plain, where=source)
-    steps, rows = content.get("steps"), content.get("multipliers")
+    steps = content.get("steps")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise HeadscanError(f"{source} is damaged: steps cannot be {steps!r}")
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(COLUMNS) for row in rows):
-        raise HeadscanError(f"{source} is damaged: multipliers are not rows of {', '.join(COLUMNS)}")
-    try:
-        info = EditInfo(**{name: content[name] for name in plain}, steps=tuple(steps))
-        return Edit(unique(rows), info)
-    except HeadscanError as error:
-        raise HeadscanError(f"{source} is damaged: {error}") from error
+        raise HeadscanError(f"{source} is damaged: steps cannot be {steps!r:.80}")
+    return content, EditInfo(**{name: content[name] for name in plain}, steps=tuple(steps)), source

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headscan.common import files
 from headscan.common.reading import read_text, reading
-from headscan.edit.direction import Direction, said
-from headscan.edit.edit import Edit, EditInfo
-from headscan.edit.matching import POLES, written_rows
+from headscan.edit.codes import written_rows
+from headscan.edit.direction import Direction, in_words
+from headscan.edit.info import Choice
+from headscan.edit.matching import check_poles, combined
 from headscan.errors import HeadscanError
 from headscan.explanations.published import layer_of
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from headscan.explanations.result import Scan
 
-__all__ = ["Judge", "JudgedItem", "from_judgements", "items"]
+__all__ = ["Judge", "JudgedItem", "items", "judged"]
 
 _LOWEST, _HIGHEST = 1.0, 5.0
 _WHOLE = (1, 2, 3, 4, 5)
@@ -40,67 +41,42 @@ class JudgedItem(NamedTuple):
 Judge = Callable[[Sequence[JudgedItem]], Sequence[float]]
 
 
-def from_judgements(
+def judged(
     scan: Scan,
     source: str | Path | Judge,
     mapping: Mapping[int, float] | Callable[[float], float],
     *,
-    poles: str = "any",
-    layers: str | int | Iterable[int] | None = None,
-) -> Edit:
-    """Scale directions by scores from 1 to 5 that say how much an explanation is about something.
-
-    Parameters
-    ----------
-    scan : Scan
-        Explanations of the write side.
-    source : path or callable
-        A CSV table, or JSON or JSON lines of objects, with layer, head, index, pole (may be left out: then it
-        holds for both) and score; decisions of the published code, ``layer-20_right_....txt`` or a folder of them
-        (a line a direction, heads after one another); or a callable from a list of `JudgedItem` to as many scores,
-        such as `headscan.judge.EndpointJudge`.
-    mapping : mapping or callable
-        From the score to the multiplier: ``{5: 0.0, 4: 0.5}``, scores not in it (after rounding) leave the
-        direction as it is; or a callable.
-    poles : {"any", "all", "mean"}
-        A direction's score is the largest, smallest or mean one of its poles.
-    layers : str, int or iterable of int, optional
-        As in `vo_factors`: only these of the scan's layers.
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    HeadscanError
-        If the scores are missing, not from 1 to 5, contradict one another, or are for directions that the scan has
-        not.
-    """
-    if poles not in POLES:
-        raise HeadscanError(f"poles must be one of {', '.join(POLES)}, not {poles!r}")
+    poles: str,
+    layers: str | int | Iterable[int] | None,
+) -> Choice:
+    """Return the multipliers that scores from 1 to 5 ask for; see `Edit.from_judgements`."""
+    check_poles(poles)
     if not callable(mapping) and not (isinstance(mapping, Mapping) and all(score in _WHOLE for score in mapping)):
         raise HeadscanError(f"mapping goes from scores, 1 to 5, to multipliers, or is a callable, not {mapping!r}")
     asked = items(scan, layers=layers)
-    if isinstance(source, (str, Path)):
-        scores, origin = _from_file(files.expanded(source), asked), Path(source).name
-    else:
-        given = [float(score) for score in source(asked)]
-        if len(given) != len(asked):
-            raise HeadscanError(f"the judge was asked for {len(asked)} scores and gave {len(given)}")
-        scores = {(item.direction, item.pole): score for item, score in zip(asked, given, strict=True)}
-        origin = getattr(source, "__qualname__", type(source).__qualname__)
+    scores, origin = _scores(source, asked)
     for (direction, pole), score in scores.items():
         if not _LOWEST <= score <= _HIGHEST:
-            raise HeadscanError(f"a score is from 1 to 5, not {score!r} ({said(direction)}, pole {pole})")
+            raise HeadscanError(f"a score is from 1 to 5, not {score!r} ({in_words(direction)}, pole {pole})")
     by_direction: dict[Direction, list[float]] = {}
     for (direction, _), score in scores.items():
         by_direction.setdefault(direction, []).append(score)
     multiplier = mapping if callable(mapping) else lambda score: mapping.get(math.floor(score + 0.5), 1.0)
-    chosen = {direction: multiplier(float(POLES[poles](values))) for direction, values in by_direction.items()}
+    chosen = {direction: multiplier(score) for direction, score in combined(by_direction, poles).items()}
     step = {"made_by": "from_judgements", "judge": origin, "judged": len(scores), "poles": poles}
     step["mapping"] = "callable" if callable(mapping) else {str(key): value for key, value in mapping.items()}
-    return Edit(chosen, EditInfo.of(scan, step))
+    return Choice(chosen, step)
+
+
+def _scores(source: str | Path | Judge, asked: list[JudgedItem]) -> tuple[dict[tuple[Direction, str], float], str]:
+    """Return a score an item, from a file or a callable, and what they come from."""
+    if isinstance(source, (str, Path)):
+        return _from_file(files.expanded(source), asked), Path(source).name
+    given = [float(score) for score in source(asked)]
+    if len(given) != len(asked):
+        raise HeadscanError(f"the judge was asked for {len(asked)} scores and gave {len(given)}")
+    scores = {(item.direction, item.pole): score for item, score in zip(asked, given, strict=True)}
+    return scores, str(getattr(source, "__qualname__", type(source).__qualname__))
 
 
 def items(scan: Scan, *, layers: str | int | Iterable[int] | None = None) -> list[JudgedItem]:
@@ -110,7 +86,7 @@ def items(scan: Scan, *, layers: str | int | Iterable[int] | None = None) -> lis
 
 
 def _item(row: dict[Any, Any], *, k: int) -> JudgedItem:
-    code = [(float(row[f"coefficient_{place}"]), str(row[f"concept_{place}"])) for place in range(k)]
+    code = [(float(row[f"coefficient_{rank}"]), str(row[f"concept_{rank}"])) for rank in range(k)]
     code = sorted((pair for pair in code if pair[0] > 0), key=lambda pair: -pair[0])
     direction = Direction("vo", int(row["layer"]), int(row["head"]), int(row["index"]))
     return JudgedItem(direction, str(row["pole"]), tuple(text for _, text in code), tuple(value for value, _ in code))
@@ -127,25 +103,33 @@ def _from_file(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction,
         raise HeadscanError(f"{path} needs layer, head, index and score: {missing[0]} is missing")
     scores: dict[tuple[Direction, str], float] = {}
     for number, row in enumerate(table.to_dict("records"), start=1):
-        try:
-            direction = Direction("vo", *(_whole(row[name]) for name in ("layer", "head", "index")))
-            score = float(row["score"])
-        except (OverflowError, TypeError, ValueError) as error:
-            raise HeadscanError(f"{path}, judgement {number} is not of numbers: {error}") from error
-        given: Any = row.get("pole")
-        left_out = given is None or given != given  # NaN: an empty cell
-        if not left_out and given not in ("+", "-"):
-            raise HeadscanError(f"{path}, judgement {number}: pole is +, - or left out, for both, not {given!r}")
-        for pole in poles if left_out else [given]:
+        where = f"{path}, judgement {number}"
+        direction, given, score = _judgement(row, where)
+        for pole in poles if given is None else [given]:
             if (direction, pole) not in known:
-                raise HeadscanError(f"{path}, judgement {number}: the scan has no {said(direction)}, pole {pole}")
+                raise HeadscanError(f"{where}: the scan has no {in_words(direction)}, pole {pole}")
             if (direction, pole) in scores and scores[direction, pole] != score:
                 raise HeadscanError(
-                    f"{path}, judgement {number}: {said(direction)}, pole {pole} comes twice, with the scores "
+                    f"{where}: {in_words(direction)}, pole {pole} comes twice, with the scores "
                     f"{scores[direction, pole]:g} and {score:g}; keep one"
                 )
             scores[direction, pole] = score
     return scores
+
+
+def _judgement(row: Mapping[Any, Any], where: str) -> tuple[Direction, str | None, float]:
+    """Return a row's direction, its pole, None for both, and its score."""
+    try:
+        direction = Direction("vo", *(_whole(row[name]) for name in ("layer", "head", "index")))
+        score = float(row["score"])
+    except (OverflowError, TypeError, ValueError) as error:
+        raise HeadscanError(f"{where} is not of numbers: {error}") from error
+    pole: Any = row.get("pole")
+    if pole is None or pole != pole:  # NaN: an empty cell
+        return direction, None, score
+    if pole not in ("+", "-"):
+        raise HeadscanError(f"{where}: pole is +, - or left out, for both, not {pole!r}")
+    return direction, pole, score
 
 
 def _decisions(path: Path, asked: Sequence[JudgedItem]) -> dict[tuple[Direction, str], float]:

@@ -1,241 +1,155 @@
-"""Edits from explanations: what a text names, scaled down or up; what a classification task needs."""
+"""Multipliers of singular values as a table: how two of them combine, invert, differ, and are saved."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from headscan.common.checks import whole_number
-from headscan.core.comp import comp
-from headscan.edit.direction import is_finite
-from headscan.edit.edit import Edit, EditInfo
-from headscan.edit.matching import (
-    POLES,
-    chance_levels,
-    combine_poles,
-    contrast,
-    embed_queries,
-    mean_similarity,
-    names_one_of,
-    read_codes,
-    texts,
-)
+from headscan.common import files
+from headscan.edit.direction import COLUMNS, Direction, checked_direction, checked_multiplier, in_words
+from headscan.edit.files import EDIT, save_json
+from headscan.edit.info import EditInfo
 from headscan.errors import HeadscanError
-from headscan.models.prompts import class_embeddings
+from headscan.explanations.result import check_scan
+from headscan.models.model import Model
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    import pandas as pd
 
-    from headscan.dictionaries.load import Dictionary
     from headscan.explanations.result import Scan
-    from headscan.models.model import Model
 
-__all__ = ["amplify", "for_classes", "suppress"]
+__all__ = ["Multipliers"]
+
+_Own = TypeVar("_Own", bound="Multipliers")
 
 
-def suppress(scan: Scan, model: Model, *, like: str | Sequence[str], strength: float = 0.0, **options: Any) -> Edit:
-    """Scale down the directions whose explanation matches a text.
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """Multipliers of singular values, and what they are of; see `headscan.Edit`.
 
-    An explanation's score is the mean, weighted by its coefficients, of each concept's largest similarity to the
-    texts of `like` (and not to those of `unlike`), in the centred joint space. No label and no picture is looked
-    at.
-
-    Parameters
+    Attributes
     ----------
-    scan : Scan
-        Explanations of the write side; only its layers are edited.
-    model : Model
-        The model that was scanned.
-    like : str or sequence of str
-        What to match: texts, or one text with commas.
-    strength : float, default 0
-        The multiplier: 0 removes.
-    unlike : str or sequence of str, optional
-        A concept that is nearer to one of these counts against the match, with minus that similarity.
-    threshold : float, optional
-        Scores of at least this are edited. By default what a share `chance` of random directions exceeds, when
-        they are explained in the same way.
-    chance : float, default 0.05
-        That share.
-    graded : bool, default False
-        Scale by degree: the multiplier goes linearly from 1 at the median score of random directions to `strength`
-        at the threshold, so that a direction which names the texts among other things gives up a part.
-    poles : {"any", "all", "mean"}
-        Which of a direction's poles have to match: scaling a singular value scales both.
-    layers : str, int or iterable of int, optional
-        As in `vo_factors`: only these of the scan's layers.
-    dictionary : Dictionary, optional
-        The one that the scan was made with. Without it the scan's concepts are encoded again.
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    HeadscanError
-        If scan, model and dictionary do not belong together, or an option is out of range.
+    multipliers : mapping of Direction to float
+        Only those that change something: a multiplier of exactly 1 is left out.
+    info : EditInfo
+        Provenance.
     """
-    return _matching(scan, model, made_by="suppress", like=like, strength=strength, **options)
 
+    multipliers: Mapping[Direction, float]
+    info: EditInfo
 
-def amplify(scan: Scan, model: Model, *, like: str | Sequence[str], strength: float = 2.0, **options: Any) -> Edit:
-    """Scale up the directions whose explanation matches a text: `suppress` with another default strength."""
-    return _matching(scan, model, made_by="amplify", like=like, strength=strength, **options)
+    def __post_init__(self) -> None:
+        checked = {checked_direction(key): checked_multiplier(value) for key, value in self.multipliers.items()}
+        kept = {key: checked[key] for key in sorted(checked) if checked[key] != 1.0}
+        object.__setattr__(self, "multipliers", kept)
 
+    def __len__(self) -> int:
+        """Return the number of directions that change."""
+        return len(self.multipliers)
 
-def _matching(
-    scan: Scan,
-    model: Model,
-    *,
-    made_by: str,
-    like: str | Sequence[str],
-    strength: float,
-    unlike: str | Sequence[str] | None = None,
-    threshold: float | None = None,
-    chance: float = 0.05,
-    graded: bool = False,
-    poles: str = "any",
-    layers: str | int | Iterable[int] | None = None,
-    dictionary: Dictionary | None = None,
-) -> Edit:
-    _check_number("strength", strength)
-    if not (is_finite(chance) and 0 < chance < 1):
-        raise HeadscanError(f"chance must be a share between 0 and 1, not {chance!r}")
-    if poles not in POLES:
-        raise HeadscanError(f"poles must be one of {', '.join(POLES)}, not {poles!r}")
-    codes = read_codes(scan, model, dictionary=dictionary, layers=layers)
-    wanted, avoided = texts(like), texts(unlike, "unlike") if unlike is not None else ()
-    similarity = contrast(model, codes.dictionary, wanted, avoided)
-    level, median = -math.inf, -math.inf
-    if threshold is None or graded:
-        chances = (chance, 0.5)
-        level, median = chance_levels(scan, model, codes, similarity, poles=poles, chances=chances)
-    threshold = level if threshold is None else threshold
-    _check_number("threshold", threshold)
-    if graded and threshold <= median:
-        raise HeadscanError(
-            f"a graded edit goes from the median score of random directions, {median:.3f}, to the threshold: this "
-            f"has to be larger, not {threshold:.3f}"
+    def __str__(self) -> str:
+        """Say in a line what is scaled and why."""
+        made = "; ".join(str(step.get("made_by", "?")) for step in self.info.steps)
+        layers = sorted({direction.layer for direction in self.multipliers})
+        heads = {(direction.layer, direction.head) for direction in self.multipliers}
+        values = list(self.multipliers.values())
+        span = f", multipliers {min(values):g} to {max(values):g}" if values else ""
+        return (
+            f"edit of {self.info.model} ({self.info.weights_hash[:12]}), made by {made}: {len(self)} directions "
+            f"of {len(heads)} heads in layers {layers}{span}"
         )
-    scores = combine_poles(codes.rows, mean_similarity(codes.indices, codes.coefficients, similarity), poles)
-    if graded:
-        degrees = {d: min(max((s - median) / (threshold - median), 0.0), 1.0) for d, s in scores.items()}
-    else:
-        degrees = {d: float(s >= threshold) for d, s in scores.items()}
-    chosen = {d: strength if degree == 1 else 1 + (strength - 1) * degree for d, degree in degrees.items() if degree}
-    step = {
-        "made_by": made_by, "like": list(wanted), "unlike": list(avoided), "strength": strength,
-        "threshold": threshold, "graded_from": median if graded else None, "poles": poles,
-        "layers": sorted({direction.layer for direction in scores}),
-        "directions_considered": len(scores), "directions_chosen": len(chosen), "highest_score": max(scores.values()),
-    }  # fmt: skip
-    return Edit(chosen, EditInfo.of(scan, step))
 
+    def table(self, scan: Scan | None = None) -> pd.DataFrame:
+        """Return one row a direction; with the scan also its sigma and what its poles were explained by."""
+        import pandas as pd
 
-def for_classes(
-    scan: Scan,
-    model: Model,
-    classes: Sequence[str],
-    *,
-    offset: float = 0.3,
-    floor: float | None = 0.8,
-    ceiling: float | None = None,
-    sparsity: int = 10,
-    centred: bool = False,
-    exclude: str = "exact",
-    poles: str = "any",
-    layers: str | int | Iterable[int] | None = None,
-    dictionary: Dictionary | None = None,
-) -> Edit:
-    """Scale directions by their relevance for telling classes apart (arXiv 2603.24653, classification).
+        rows = [(*direction, multiplier) for direction, multiplier in self.multipliers.items()]
+        table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
+        if scan is None:
+            return table
+        where = ["layer", "head", "index"]
+        written = check_scan(scan).rows(side="write", part="vo")
+        concepts = written.pivot(index=where, columns="pole", values="concepts").add_prefix("concepts ")
+        sigma = written.groupby(where)["sigma"].first()
+        described: pd.DataFrame = table.join(sigma, on=where).join(concepts, on=where)
+        return described
 
-    Each class name's embedding is explained by COMP over the concepts that are no class name; what is picked for any
-    class are the task's concepts. A direction's relevance is the sum over its code of coefficient times largest
-    similarity to a task concept; its multiplier is ``relevance + offset``, at least `floor` and at most `ceiling`.
+    def combine(self: _Own, other: Multipliers) -> _Own:
+        """Return the edit that does both: multipliers of the same direction are multiplied.
 
-    Parameters
-    ----------
-    scan, model, poles, layers, dictionary
-        As in `suppress`.
-    classes : sequence of str
-        Class names, without a prompt.
-    offset, floor, ceiling : float
-        None for no bound.
-    sparsity : int, default 10
-        Concepts a class.
-    centred : bool, default False
-        Centre class names and concepts on the dictionary's mean before they are compared; the published code does
-        not.
-    exclude : {"exact", "containing"}
-        Leave out concepts that are a class name, as published, or all that hold one as a whole word.
+        Raises
+        ------
+        HeadscanError
+            If they are for different weights, or one is for folded matrices and the other is not.
+        """
+        if (self.info.weights_hash, self.info.folded) != (other.info.weights_hash, other.info.folded):
+            raise HeadscanError(
+                f"edits of different models or foldings cannot be combined: {self.info.model} "
+                f"({self.info.weights_hash[:12]}) and {other.info.model} ({other.info.weights_hash[:12]})"
+            )
+        both = dict(self.multipliers)
+        for direction, multiplier in other.multipliers.items():
+            both[direction] = both.get(direction, 1.0) * multiplier
+        return self._with(both, *other.info.steps)
 
-    Returns
-    -------
-    Edit
+    def invert(self: _Own) -> _Own:
+        """Return the edit that undoes this one, up to float32: what a small multiplier rounded away stays lost.
 
-    Raises
-    ------
-    HeadscanError
-        If too few concepts are left, or an option is out of range.
-    """
-    for name, value in (("offset", offset), ("floor", floor), ("ceiling", ceiling)):
-        if value is not None or name == "offset":
-            _check_number(name, value)
-    if floor is not None and ceiling is not None and floor > ceiling:
-        raise HeadscanError(f"floor must be at most ceiling, got {floor} and {ceiling}")
-    if exclude not in ("exact", "containing"):
-        raise HeadscanError(f"exclude is 'exact' or 'containing', not {exclude!r}")
-    names = texts(classes, "classes")
-    codes = read_codes(scan, model, dictionary=dictionary, layers=layers)
-    held = codes.dictionary
-    embedded = (
-        embed_queries(model, held, names) if centred else class_embeddings(model, names, templates=held.templates)
-    )
-    atoms = (held.atoms if centred else held.embeddings()).astype(np.float64)
-    concepts = _task_concepts(
-        scan, held.texts, names, embedded, atoms, sparsity=whole_number(sparsity, "sparsity"), exclude=exclude
-    )
-    nearest = (atoms @ atoms[concepts].T).max(axis=1)  # (concepts,)
-    relevance = combine_poles(codes.rows, (nearest[codes.indices] * codes.coefficients).sum(axis=1), poles)
-    low, high = -math.inf if floor is None else floor, math.inf if ceiling is None else ceiling
-    multipliers = {direction: min(max(value + offset, low), high) for direction, value in relevance.items()}
-    step = {
-        "made_by": "for_classes", "classes": list(names), "offset": offset, "floor": floor, "ceiling": ceiling,
-        "sparsity": sparsity, "centred": bool(centred), "exclude": exclude, "poles": poles,
-        "task_concepts": [held.texts[row] for row in concepts],
-    }  # fmt: skip
-    return Edit(multipliers, EditInfo.of(scan, step))
+        Raises
+        ------
+        HeadscanError
+            If a multiplier is 0: what is gone cannot be brought back from the edited weights.
+        """
+        for direction, multiplier in self.multipliers.items():
+            if multiplier == 0:
+                raise HeadscanError(
+                    f"an edit that removes a direction has no inverse: {in_words(direction)} is scaled by 0"
+                )
+        inverse = {direction: 1 / multiplier for direction, multiplier in self.multipliers.items()}
+        return self._with(inverse, {"made_by": "invert"})
 
+    def shuffled(self: _Own, model: Model, *, seed: int = 0) -> _Own:
+        """Return a random edit of the same size: the same multipliers at other directions of the same layers."""
+        rng = np.random.default_rng(seed)
+        moved: dict[Direction, float] = {}
+        for layer in sorted({direction.layer for direction in self.multipliers}):
+            values = [value for direction, value in self.multipliers.items() if direction.layer == layer]
+            drawn = rng.choice(model.heads * model.rank, size=len(values), replace=False)
+            for number, value in zip(drawn.tolist(), values, strict=True):
+                moved[Direction("vo", layer, number // model.rank, number % model.rank)] = value
+        return self._with(moved, {"made_by": "shuffled", "seed": seed})
 
-def _task_concepts(
-    scan: Scan,
-    concepts: Sequence[str],
-    names: Sequence[str],
-    embedded: NDArray[np.float64],
-    atoms: NDArray[np.float64],
-    *,
-    sparsity: int,
-    exclude: str,
-) -> list[int]:
-    """Return the dictionary rows that explain the classes' embeddings, without class names."""
-    exact = {name.casefold() for name in names}
-    pool = np.array(
-        [
-            row
-            for row, text in enumerate(concepts)
-            if not (text.casefold() in exact if exclude == "exact" else names_one_of(text, names))
-        ]
-    )
-    if not 1 <= sparsity <= len(pool):
-        raise HeadscanError(f"sparsity must be from 1 to the {len(pool)} concepts that are left, not {sparsity}")
-    picked = comp(embedded, atoms[pool].astype(np.float32), k=sparsity, coherence=scan.info.coherence)
-    return sorted({int(pool[rank]) for rank in picked.indices[picked.coefficients > 0]})
+    def diff(self, other: Multipliers) -> pd.DataFrame:
+        """Return the directions whose multipliers differ, with both: columns `multiplier` and `other`."""
+        import pandas as pd
 
+        rows = []
+        for direction in sorted({*self.multipliers, *other.multipliers}):
+            pair = self.multipliers.get(direction, 1.0), other.multipliers.get(direction, 1.0)
+            if pair[0] != pair[1]:
+                rows.append((*direction, *pair))
+        differing: pd.DataFrame = pd.DataFrame(rows, columns=[*COLUMNS, "other"])
+        return differing
 
-def _check_number(name: str, value: object) -> None:
-    if not is_finite(value):
-        raise HeadscanError(f"{name} must be a finite number, not {value!r:.80}")
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the edit as JSON, aside and then renamed, and return its path.
+
+        Raises
+        ------
+        HeadscanError
+            If it cannot be written, or another edit is there, which only `force` replaces.
+        """
+        return save_json(path, self.content(), force=force)
+
+    def content(self) -> dict[str, Any]:
+        """Return what `save` writes."""
+        rows = [[*direction, value] for direction, value in self.multipliers.items()]
+        return {**EDIT.head, **asdict(self.info), "columns": list(COLUMNS), "multipliers": rows}
+
+    def _with(self: _Own, multipliers: Mapping[Direction, float], *steps: Mapping[str, Any]) -> _Own:
+        info = replace(self.info, created=files.now(), steps=(*self.info.steps, *steps))
+        return replace(self, multipliers=multipliers, info=info)

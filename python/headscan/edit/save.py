@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from headscan.common import files, writing
 from headscan.common.terminal import plain
-from headscan.edit.files import check_replaced
+from headscan.edit.changed import ChangedModel
+from headscan.edit.files import check_replaced, save_json
 from headscan.errors import HeadscanError
 from headscan.models.checkpoints import explaining
 from headscan.models.tensor_files import read_state
@@ -18,11 +19,9 @@ from headscan.models.tensor_files import read_state
 if TYPE_CHECKING:
     import torch
 
-    from headscan.edit.cut import CutModel
-    from headscan.edit.edit import EditedModel
     from headscan.models.model import Model
 
-__all__ = ["EDIT_FILE", "card", "check_target", "save_edited"]
+__all__ = ["EDIT_FILE", "card", "check_target", "save_changed"]
 
 EDIT_FILE = "edit.json"
 _CONFIG, _WEIGHTS, _HF_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors", "model.safetensors"
@@ -30,7 +29,7 @@ _NOT_WEIGHTS = ("image_mean.safetensors",)
 _COPIED = (".json", ".txt", ".md", ".model", ".jinja", "")  # configuration, tokenizers, cards and licences
 
 
-def save_edited(model: EditedModel | CutModel, path: str | Path, *, force: bool = False) -> Path:
+def save_changed(model: ChangedModel, path: str | Path, *, force: bool = False) -> Path:
     """Write an edited model where the original's loader reads it, and return its path.
 
     A path that ends in ``.safetensors`` gets the state dict alone, with the card and the edit beside it. Any other
@@ -47,7 +46,7 @@ def save_edited(model: EditedModel | CutModel, path: str | Path, *, force: bool 
         cannot be written, or the model is one in memory without a configuration and the path is a folder.
     """
     target = check_target(model, path)
-    check_replaced(edit_path(target), model.edit, force=force)
+    check_replaced(edit_path(target), model.edit.content(), force=force)
     files.sweep(target if target.suffix != ".safetensors" else edit_path(target))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     try:
@@ -60,13 +59,13 @@ def save_edited(model: EditedModel | CutModel, path: str | Path, *, force: bool 
             else:
                 _new_folder(model, aside, _as_in_checkpoint(model, state))
             (aside / "README.md").write_text(card(model, original=_card_of(source)), encoding="utf-8")
-            model.edit.save(aside / EDIT_FILE)
+            save_json(aside / EDIT_FILE, model.edit.content())
     except OSError as error:
         raise HeadscanError(f"cannot write the edited model to {target}: {error.strerror or error}") from error
     return target
 
 
-def card(model: EditedModel | CutModel, *, original: str = "") -> str:
+def card(model: ChangedModel, *, original: str = "") -> str:
     """Return a model card that lists the edit; the original's card, with its licence, follows."""
     header, body = _front_matter(original)
     lines = [
@@ -148,7 +147,7 @@ def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor], c
         _write(_in_dtypes_of(tensors, state), aside / name, header)
 
 
-def _as_in_checkpoint(model: EditedModel | CutModel, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def _as_in_checkpoint(model: ChangedModel, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Return the tensors with the keys and dtypes of the original's file, if it holds them as the model does."""
     original = {name: tensor for path in model.checkpoint for name, tensor in _read(path)[0].items()}
     return _in_dtypes_of(original, state) if state.keys() <= original.keys() else state
@@ -167,7 +166,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the model's tensors under a file's keys, in its dtypes; what the model has not is kept."""
-    found = {}
+    tensors_cast = {}
     for name, tensor in tensors.items():
         mine = state.get(name, tensor)
         if mine.shape != tensor.shape:
@@ -178,11 +177,11 @@ def _in_dtypes_of(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch
         cast = mine.to(tensor.dtype).contiguous()
         if cast.is_floating_point() and not bool(cast.isfinite().all()):
             raise HeadscanError(f"the edited {name} does not fit the file's {tensor.dtype}")
-        found[name] = cast
-    return found
+        tensors_cast[name] = cast
+    return tensors_cast
 
 
-def _new_folder(model: EditedModel | CutModel, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
+def _new_folder(model: ChangedModel, aside: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Write a model that came without a folder of its own: transformers' way, else as open_clip's local-dir."""
     if hasattr(model.module, "save_pretrained"):
         model.module.save_pretrained(aside, state_dict=dict(state))
@@ -199,12 +198,12 @@ def _new_folder(model: EditedModel | CutModel, aside: Path, state: Mapping[str, 
     _write(state, aside / _WEIGHTS, {"format": "pt"})
 
 
-def _save_file(model: EditedModel | CutModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
+def _save_file(model: ChangedModel, state: Mapping[str, torch.Tensor], target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with writing.files_aside(edit_path(target)) as aside:  # the weights first, the edit last
         _write(state, aside / target.name, {"format": "pt"})
         (aside / target.with_suffix(".md").name).write_text(card(model), encoding="utf-8")
-        model.edit.save(aside / edit_path(target).name)
+        save_json(aside / edit_path(target).name, model.edit.content())
     return target
 
 
