@@ -179,21 +179,18 @@ class ResultFolder:
         source = files.expanded(folder)
         if not source.is_dir():
             raise HeadscanError(f"there is no {self.noun} folder {source}")
-        for last in (False, False, True):
-            read = files.read_manifest(source / _MANIFEST, kind=self.kind, format_version=self.version)
-            manifest = {**defaults, **read}
-            facts = _read_info(info, manifest, where=source / _MANIFEST)
-            try:
-                tables = [self._table(source, name, manifest) for name in self.tables]
-                _check_seal(
-                    read, known=(*self.tables, *(field.name for field in fields(info))), where=source / _MANIFEST
-                )
-                return facts, tables
-            except HeadscanError:
-                again = files.read_manifest(source / _MANIFEST, kind=self.kind, format_version=self.version)
-                if last or again == read:  # else another result was saved meanwhile
-                    raise
-        raise AssertionError
+        try:
+            return self._load(source, info, defaults)
+        except (HeadscanError, OSError):  # another save may have taken a table away meanwhile: again, while none can
+            with writing.locked(source):
+                return self._load(source, info, defaults)
+
+    def _load(self, source: Path, info: type[_Info], defaults: Mapping[str, Any]) -> tuple[_Info, list[pd.DataFrame]]:
+        read = files.read_manifest(source / _MANIFEST, kind=self.kind, format_version=self.version)
+        facts = _read_info(info, {**defaults, **read}, where=source / _MANIFEST)
+        tables = [self._table(source, name, read) for name in self.tables]
+        _check_seal(read, known=(*self.tables, *(field.name for field in fields(info))), where=source / _MANIFEST)
+        return facts, tables
 
     def _table(self, source: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
         path, pending = source / f"{name}.parquet", _pending(source, name, manifest)
