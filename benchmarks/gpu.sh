@@ -24,7 +24,7 @@ build() {
   cmake -S . -B "$BUILD" -G Ninja -DHEADSCAN_CUDA=ON -DHEADSCAN_BUILD_TESTS=ON -DHEADSCAN_WARNINGS_AS_ERRORS=ON \
     -DPython_EXECUTABLE="$(command -v "$PYTHON")" \
     -Dpybind11_DIR="$("$PYTHON" -m pybind11 --cmakedir)" &&
-    cmake --build "$BUILD" && cp "$BUILD"/csrc/_c*.so python/headscan/
+    cmake --build "$BUILD" && cp "$BUILD"/csrc/_c*.so python/headscan/core/
 }
 
 sanitized() { compute-sanitizer --tool "$1" --error-exitcode 1 "$BUILD/tests/cpp/test_cuda"; }

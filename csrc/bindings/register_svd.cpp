@@ -42,46 +42,63 @@ py::tuple truncated(py::ssize_t count, py::ssize_t m, py::ssize_t n, py::ssize_t
   return py::make_tuple(std::move(u), std::move(s), std::move(vh), std::move(error));
 }
 
-RandomizedSvdOptions randomized_options(std::size_t oversample, int iterations, bool krylov, std::size_t block,
+RandomizedSvdOptions randomized_options(std::size_t oversample, int iterations, RangeMethod method, std::size_t block,
                                         std::uint64_t seed, int threads) {
-  return {oversample, iterations,           krylov ? RangeMethod::krylov : RangeMethod::power, block, seed,
-          threads,    raise_pending_signals};
+  return {oversample, iterations, method, block, seed, threads, raise_pending_signals};
 }
 
 template <class T>
-py::tuple randomized(const Array<T>& a, py::ssize_t rank, std::size_t oversample, int iterations, bool krylov,
-                     std::size_t block, std::uint64_t seed, int threads) {
+py::tuple randomized(const Array<T>& a, py::ssize_t rank, const RandomizedSvdOptions& options) {
   expect_dimensions(a, 3, "a");
-  const auto options = randomized_options(oversample, iterations, krylov, block, seed, threads);
   const auto view = batch(a);
   return truncated<T>(a.shape(0), a.shape(1), a.shape(2), rank,
                       [&](auto u, auto s, auto vh, T* error) { randomized_svd<T>(view, u, s, vh, error, options); });
 }
 
 template <class T>
-py::tuple randomized_factored(const Array<T>& left, const Array<T>& right, py::ssize_t rank, std::size_t oversample,
-                              int iterations, bool krylov, std::size_t block, std::uint64_t seed, int threads) {
+py::tuple randomized_factored(const Array<T>& left, const Array<T>& right, py::ssize_t rank,
+                              const RandomizedSvdOptions& options) {
   expect_dimensions(left, 3, "left");
   expect_dimensions(right, 3, "right");
-  const auto options = randomized_options(oversample, iterations, krylov, block, seed, threads);
   const auto l = batch(left), r = batch(right);
   return truncated<T>(left.shape(0), left.shape(1), right.shape(2), rank,
                       [&](auto u, auto s, auto vh, T* error) { randomized_svd<T>(l, r, u, s, vh, error, options); });
 }
 
+void register_options(py::module_& module) {
+  using namespace py::literals;
+  py::enum_<RangeMethod>(module, "RangeMethod", "Where the range of a large matrix is looked for.")
+      .value("power", RangeMethod::power)
+      .value("krylov", RangeMethod::krylov);
+  const RandomizedSvdOptions standard;
+  py::class_<RandomizedSvdOptions>(module, "RandomizedSvdOptions", "Options of randomized_svd().")
+      .def(py::init(&randomized_options), py::kw_only(), "oversample"_a = standard.oversample,
+           "iterations"_a = standard.iterations, "method"_a = standard.method, "block"_a = standard.block,
+           "seed"_a = standard.seed, "threads"_a = standard.threads,
+           "oversample: columns of Omega beyond the rank; block: those for krylov, 0 for rank + oversample.")
+      .def_readonly("oversample", &RandomizedSvdOptions::oversample)
+      .def_readonly("iterations", &RandomizedSvdOptions::iterations)
+      .def_readonly("method", &RandomizedSvdOptions::method)
+      .def_readonly("block", &RandomizedSvdOptions::block)
+      .def_readonly("seed", &RandomizedSvdOptions::seed)
+      .def_readonly("threads", &RandomizedSvdOptions::threads);
+}
+
 template <class T>
 void register_type(py::module_& module) {
   using namespace py::literals;
-  module.def("svd_factored", &factored<T>, "left"_a.noconvert(), "right"_a.noconvert(), "threads"_a);
-  module.def("randomized_svd", &randomized<T>, "a"_a.noconvert(), "rank"_a, "oversample"_a, "iterations"_a,
-             "krylov"_a, "block"_a, "seed"_a, "threads"_a);
-  module.def("randomized_svd_factored", &randomized_factored<T>, "left"_a.noconvert(), "right"_a.noconvert(),
-             "rank"_a, "oversample"_a, "iterations"_a, "krylov"_a, "block"_a, "seed"_a, "threads"_a);
+  constexpr const char* kDoc = "u, s, vh and the estimated error of the leading rank triplets of each matrix.";
+  module.def("svd_factored", &factored<T>, "left"_a.noconvert(), "right"_a.noconvert(), py::kw_only(),
+             "threads"_a = SvdOptions().threads, "u, s and vh of left[i] @ right[i].");
+  module.def("randomized_svd", &randomized<T>, "a"_a.noconvert(), py::kw_only(), "rank"_a, "options"_a, kDoc);
+  module.def("randomized_svd", &randomized_factored<T>, "left"_a.noconvert(), "right"_a.noconvert(), py::kw_only(),
+             "rank"_a, "options"_a, kDoc);
 }
 
 }  // namespace
 
 void register_svd(py::module_& module) {
+  register_options(module);
   register_type<float>(module);
   register_type<double>(module);
 }

@@ -1,6 +1,7 @@
 """The CUDA engine: what is said where it cannot run, its Python side over a stand-in, and runs on a device."""
 
 import ctypes
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,18 +13,14 @@ import torch
 
 import headscan as hs
 from headscan.cli import main
-from headscan.core import cuda, devices
+from headscan.core import _core, cuda, devices
 from reference import unit_rows
 
 ONE = {"index": 0, "name": "Stand-in", "capability": (9, 0), "memory_bytes": 2**30}
 
 
-def view(address, shape, kind):
-    return np.ctypeslib.as_array((kind * int(np.prod(shape))).from_address(address)).reshape(shape)
-
-
 class StandIn:
-    """The compiled engine's interface over the CPU engine: pointers to this process's memory."""
+    """The compiled engine's interface over the CPU engine: addresses in this process's memory."""
 
     def __init__(self, count):
         self.found = [ONE | {"index": index} for index in range(count)]
@@ -39,40 +36,30 @@ class StandIn:
     def devices(self):
         return self.found
 
-    def fits(self, layout, index):
-        return index in self.fitting
+    def fits(self, dictionary, *, device):
+        return device in self.fitting
 
-    def Dictionary(  # noqa: N802
-        self, atoms, layout, rotation, codes, scale, error, beyond, index, first, rows, memory_bytes
-    ):
-        self.uploads.append(index)
-        packed = hs.PackedAtoms(atoms, rotation, codes, scale, error, beyond, layout)
-        return SimpleNamespace(packed=packed, rows=range(first, first + rows), memory_bytes=memory_bytes)
+    def Dictionary(self, dictionary, *, device, first, rows, memory_bytes):  # noqa: N802
+        self.uploads.append(device)
+        return SimpleNamespace(dictionary=dictionary, rows=range(first, first + rows), memory_bytes=memory_bytes)
 
-    def comp_float32(self, x, n, columns, *rest):
-        self._comp(view(x, (n, columns), ctypes.c_float), *rest)
+    def DeviceArray(self, *, address, shape, dtype):  # noqa: N802
+        kind = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64, "bool": ctypes.c_bool}
+        return np.ctypeslib.as_array((kind[dtype] * math.prod(shape)).from_address(address)).reshape(shape)
 
-    def comp_float64(self, x, n, columns, *rest):
-        self._comp(view(x, (n, columns), ctypes.c_double), *rest)
-
-    def _comp(self, x, parts, k, coherence, fit_width, indices, coefficients, certified, rescored, stream):
+    def comp(self, x, parts, *, options, stream, rescored, **outputs):
         self.calls.append((len(x), stream))
-        packed = parts[0].packed
-        assert [row for part in parts for row in part.rows] == list(range(len(packed)))
+        assert [row for part in parts for row in part.rows] == list(range(parts[-1].rows.stop))
         assert all(part.rows.start % 64 == 0 and part.rows for part in parts)
-        codes = hs.comp(x, packed, k=k, coherence=coherence, device="cpu")
-        assert fit_width == packed.layout["fit_width"]
-        view(indices, (len(x), k), ctypes.c_int64)[:] = codes.indices
-        view(coefficients, (len(x), k), ctypes.c_double)[:] = codes.coefficients
-        view(certified, (len(x),), ctypes.c_bool)[:] = codes.certified
-        view(rescored, (len(x),), ctypes.c_int64)[:] = 7
+        *results, _ = _core.comp(x, parts[0].dictionary, options=options)
+        for name, result in zip(("indices", "coefficients", "certified"), results, strict=True):
+            outputs[name][:] = result
+        rescored[:] = 7
 
-    def svd_factored_float64(self, left, right, n, d, r, e, u, s, vh, device, stream):
-        self.decomposed.append((n, device, stream))
-        factors = view(left, (n, d, r), ctypes.c_double), view(right, (n, r, e), ctypes.c_double)
-        results = hs.svd_factored(*factors, device="cpu")
-        for address, result in zip((u, s, vh), results, strict=True):
-            view(address, result.shape, ctypes.c_double)[:] = result
+    def svd_factored(self, left, right, *, device, stream, **outputs):
+        self.decomposed.append((len(left), device, stream))
+        for name, result in zip(("u", "s", "vh"), hs.svd_factored(left, right, device="cpu"), strict=True):
+            outputs[name][:] = result
 
 
 @pytest.fixture
@@ -156,7 +143,8 @@ def test_a_scan_decomposes_and_explains_there(stand_in, model, dictionary):
     shown = here.sigma > 1e-9  # a centred matrix has a null direction, and any will do
     pd.testing.assert_frame_equal(there[shown], here[shown])
     assert stand_in.decomposed == [(4, 1, 101)] * 4  # the four heads' value-output and query-key products of a layer
-    assert sum(rows for rows, _ in stand_in.calls) == len(there) + 50
+    families = there.groupby(["part", "side"]).ngroups  # 50 random directions each
+    assert sum(rows for rows, _ in stand_in.calls) == len(there) + 50 * families
     assert {stream for _, stream in stand_in.calls} == {101}
 
 
@@ -236,6 +224,35 @@ def test_the_built_engine_loads_without_a_driver():
         module.devices()
     except hs.HeadscanError as error:
         assert str(error)  # the driver's own words
+
+
+def test_the_built_engine_refuses_arrays_of_another_shape_or_dtype():
+    engine = pytest.importorskip("headscan.core._cuda", reason="this build has no CUDA engine: nvcc was not found")
+
+    def array(*shape, dtype="float32"):
+        return engine.DeviceArray(address=0, shape=shape, dtype=dtype)
+
+    codes = {
+        "indices": array(2, 5, dtype="int64"),
+        "coefficients": array(2, 5, dtype="float64"),
+        "certified": array(2, dtype="bool"),
+        "rescored": array(2, dtype="int64"),
+    }
+    for x, change, message in (
+        (array(2), {}, "x must have 2 dimensions, got 1"),
+        (
+            array(2, 8),
+            {"indices": array(2, 4, dtype="int64")},
+            r"indices must be int64 of shape \(2, 5\), got int64 of",
+        ),
+        (array(2, 8), {"certified": array(2)}, r"certified must be bool of shape \(2\), got float32 of \(2\)"),
+        (array(2, 8, dtype="int64"), {}, "x must be float32 or float64, got int64"),
+        (array(2, 8), {}, "a dictionary has at least one part"),
+    ):
+        with pytest.raises(hs.HeadscanError, match=message):
+            engine.comp(x, [], options=_core.CompOptions(), **(codes | change))
+    with pytest.raises(hs.HeadscanError, match=r"u must be float32 of shape \(3, 4, 2\)"):
+        engine.svd_factored(array(3, 4, 2), array(3, 2, 4), u=array(1), s=array(1), vh=array(1), device=0)
 
 
 class TestOnADevice:

@@ -17,24 +17,18 @@
 namespace headscan {
 namespace {
 
+void fail(const std::string& message) { throw std::invalid_argument(message); }
+
 void check(std::size_t x_columns, MatrixView<const float> atoms, const CompOptions& options) {
-  const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
+  check_options(options);
   const std::size_t fit_width = options.fit_width == 0 ? atoms.columns : options.fit_width;
   if (x_columns != fit_width || x_columns == 0 || fit_width > atoms.columns) {
     fail("x and atoms must have rows of the same length, got " + std::to_string(x_columns) + " and " +
          std::to_string(atoms.columns));
   }
-  if (options.k < 1 || options.k > atoms.rows) {
+  if (options.k > atoms.rows) {
     fail("k must be from 1 to the number of atoms (" + std::to_string(atoms.rows) + "), got " +
          std::to_string(options.k));
-  }
-  if (!(options.coherence >= 0 && options.coherence <= kMostCoherence)) {
-    std::ostringstream message;
-    message << "coherence must be from 0 to " << kMostCoherence << ", got " << options.coherence;
-    fail(message.str());
-  }
-  if (!std::isfinite(options.penalty) || options.penalty < 0) {
-    fail("penalty must be finite and not negative, got " + std::to_string(options.penalty));
   }
   if (fit_width != atoms.columns && options.method != Method::kComp) {
     fail("atoms with a part for coherence alone are for method comp");
@@ -73,6 +67,18 @@ SearchCounters run(MatrixView<const T> x, const RowSource& rows, Search& search,
 }
 
 }  // namespace
+
+void check_options(const CompOptions& options) {
+  if (options.k < 1) fail("k must be at least 1, got 0");
+  if (!(options.coherence >= 0 && options.coherence <= kMostCoherence)) {
+    std::ostringstream message;
+    message << "coherence must be from 0 to " << kMostCoherence << ", got " << options.coherence;
+    fail(message.str());
+  }
+  if (!std::isfinite(options.penalty) || options.penalty < 0) {
+    fail("penalty must be finite and not negative, got " + std::to_string(options.penalty));
+  }
+}
 
 template <class T>
 SearchCounters comp(MatrixView<const T> x, MatrixView<const float> atoms, const CodeViews& codes,

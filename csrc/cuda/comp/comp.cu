@@ -49,6 +49,7 @@ using Parts = std::vector<const Dictionary*>;
 
 void check(std::size_t x_columns, const Parts& parts, const CompOptions& options) {
   const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
+  check_options(options);
   if (parts.empty()) fail("a dictionary has at least one part");
   const CodeLayout& layout = parts.front()->arrays().layout;
   std::size_t rows = 0;
@@ -62,11 +63,8 @@ void check(std::size_t x_columns, const Parts& parts, const CompOptions& options
     fail("x and atoms must have rows of the same length, got " + std::to_string(x_columns) + " and " +
          std::to_string(layout.width));
   }
-  if (options.k < 1 || options.k > rows) {
+  if (options.k > rows) {
     fail("k must be from 1 to the number of atoms (" + std::to_string(rows) + "), got " + std::to_string(options.k));
-  }
-  if (!(options.coherence >= 0 && options.coherence <= kMostCoherence)) {
-    fail("coherence must be from 0 to 1e6, got " + std::to_string(options.coherence));
   }
 }
 

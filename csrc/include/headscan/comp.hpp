@@ -31,6 +31,9 @@ struct CompOptions {
   std::function<void()> interrupt;  // called on the calling thread every now and then; may throw to stop early
 };
 
+// Throws std::invalid_argument where an option is out of range for any dictionary.
+void check_options(const CompOptions& options);
+
 // Where the codes go; callers own the memory.
 struct CodeViews {
   MatrixView<std::int64_t> indices;   // (n, k) in the order of picking

@@ -47,11 +47,11 @@ struct PackedLayout {
 // Bounds of one atom against its packed form: |g' - codes| <= error, |g' from segment s + 1 on| <= beyond[s].
 template <class Byte, class Float>
 struct PackedViews : PackedLayout {
-  Float* rotation = nullptr;  // (width, width), orthonormal
-  Byte* codes = nullptr;      // (blocks, steps, 64, 4)
-  Float* scale = nullptr;     // (blocks * 64)
-  Float* error = nullptr;     // (blocks * 64)
-  Float* beyond = nullptr;    // (blocks, kSegments - 1, 64)
+  const float* rotation = nullptr;  // (width, width), orthonormal
+  Byte* codes = nullptr;            // (blocks, steps, 64, 4)
+  Float* scale = nullptr;           // (blocks * 64)
+  Float* error = nullptr;           // (blocks * 64)
+  Float* beyond = nullptr;          // (blocks, kSegments - 1, 64)
 };
 using PackedAtoms = PackedViews<const std::uint8_t, const float>;
 using PackedOutput = PackedViews<std::uint8_t, float>;

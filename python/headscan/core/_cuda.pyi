@@ -1,30 +1,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-_Array = npt.NDArray[Any]
+from headscan.core._core import CompOptions, PackedDictionary
 
 def toolkit_version() -> str: ...
 def targets() -> str: ...
 def devices() -> list[dict[str, Any]]: ...
-def fits(layout: dict[str, Any], device: int) -> bool: ...
 
 class Dictionary:
     def __init__(
-        self,
-        atoms: npt.NDArray[np.float32],
-        layout: dict[str, Any],
-        rotation: _Array,
-        codes: _Array,
-        scale: _Array,
-        error: _Array,
-        beyond: _Array,
-        device: int,
-        first: int,
-        rows: int,
-        memory_bytes: int,
+        self, dictionary: PackedDictionary, *, device: int, first: int = 0, rows: int = 0, memory_bytes: int = 0
     ) -> None: ...
     @property
     def device(self) -> int: ...
@@ -33,18 +18,29 @@ class Dictionary:
     @property
     def nbytes(self) -> int: ...
 
-# Pointers and streams are integers.
-def comp_float32(
-    x: int, n: int, columns: int, parts: Sequence[Dictionary], k: int, coherence: float, fit_width: int, indices: int,
-    coefficients: int, certified: int, rescored: int, stream: int,
-) -> None: ...  # fmt: skip
-def comp_float64(
-    x: int, n: int, columns: int, parts: Sequence[Dictionary], k: int, coherence: float, fit_width: int, indices: int,
-    coefficients: int, certified: int, rescored: int, stream: int,
-) -> None: ...  # fmt: skip
-def svd_factored_float32(
-    left: int, right: int, n: int, d: int, r: int, e: int, u: int, s: int, vh: int, device: int, stream: int
+def fits(dictionary: PackedDictionary, *, device: int) -> bool: ...
+
+class DeviceArray:
+    def __init__(self, *, address: int, shape: Sequence[int], dtype: str) -> None: ...
+
+def comp(
+    x: DeviceArray,
+    parts: Sequence[Dictionary],
+    *,
+    options: CompOptions,
+    indices: DeviceArray,
+    coefficients: DeviceArray,
+    certified: DeviceArray,
+    rescored: DeviceArray,
+    stream: int = 0,
 ) -> None: ...
-def svd_factored_float64(
-    left: int, right: int, n: int, d: int, r: int, e: int, u: int, s: int, vh: int, device: int, stream: int
+def svd_factored(
+    left: DeviceArray,
+    right: DeviceArray,
+    *,
+    u: DeviceArray,
+    s: DeviceArray,
+    vh: DeviceArray,
+    device: int,
+    stream: int = 0,
 ) -> None: ...

@@ -146,44 +146,36 @@ def comp(
             dictionary = pack(rows, coherence_atoms=coherence_atoms, threads=threads)
     elif coherence_atoms is not None:
         raise HeadscanError("coherence_atoms go into pack() where the dictionary is packed")
-    weight = float(coherence) if method == "comp" else 0.0
+    options = _core.CompOptions(
+        k=k,
+        coherence=float(coherence) if method == "comp" else 0.0,
+        method=_core.Method.__members__["comp" if method == "nnomp" else method],
+        penalty=float(penalty),
+        threads=threads,
+    )
     if placed:
-        return _codes_on_cuda(queries, dictionary, placed, x, k=k, coherence=weight)
-    options = {
-        "k": k,
-        "coherence": weight,
-        "method": _core.Method.__members__["comp" if method == "nnomp" else method],
-        "penalty": float(penalty),
-        "fit_width": dictionary.layout["fit_width"] if isinstance(dictionary, PackedAtoms) else 0,
-        "threads": threads,
-    }
-    indices, coefficients, certified, *counters = _search(queries, dictionary, options)
-    return SparseCodes(like(indices, x), like(coefficients, x), like(certified.astype(bool), x), Counters(*counters))
+        return _codes_on_cuda(queries, dictionary, placed, options, x)
+    if isinstance(dictionary, PackedAtoms):
+        codes = _core.comp(queries, dictionary.compiled, options=options)
+    else:
+        codes = _core.comp(queries, np.ascontiguousarray(dictionary), options=options)
+    indices, coefficients, certified, counts = codes
+    return SparseCodes(like(indices, x), like(coefficients, x), like(certified, x), Counters(**counts))
 
 
 def _codes_on_cuda(
-    queries: Any, packed: PackedAtoms, placed: devices.Placed, example: Any, *, k: int, coherence: float
+    queries: Any, packed: PackedAtoms, placed: devices.Placed, options: _core.CompOptions, example: Any
 ) -> SparseCodes:
-    indices, coefficients, certified, rescored = cuda.run_comp(queries, packed, placed, k=k, coherence=coherence)
+    indices, coefficients, certified, rescored = cuda.run_comp(queries, packed, placed, options)
     total = rescored.sum()
     if not placed.resident:
         indices, coefficients, certified = (like(array, example) for array in (indices, coefficients, certified))
         total = int(total)
     # Every round takes a pass over all atoms; there is no list that could overflow.
-    passes = k * len(queries) * len(packed) * packed.width
+    passes = options.k * len(queries) * len(packed) * packed.width
     return SparseCodes(indices, coefficients, certified, Counters(multiply_adds=passes, rescored=total))
 
 
 def _worth_packing(searches: int, rows: int, width: int) -> bool:
     """Whether packing in passing pays: rotating rows costs `width` float32 passes, each search saves about one."""
     return rows >= 1024 and searches >= 2 * width
-
-
-def _search(queries: Any, dictionary: Any, options: dict[str, Any]) -> Any:
-    if not isinstance(dictionary, PackedAtoms):
-        return _core.comp(queries, np.ascontiguousarray(dictionary), options)
-    packed = dictionary
-    arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
-    files = packed.row_files
-    rows = ([], 0, 0) if files is None else (files.descriptors, files.rows, 0)
-    return _core.comp_packed(queries, packed.atoms, packed.layout, *arrays, *rows, options)

@@ -17,6 +17,7 @@ from headscan.errors import HeadscanError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from headscan.core import _core, _cuda
     from headscan.core.pack import PackedAtoms
 
 __all__ = ["groups", "run_comp", "run_svd_factored", "upload"]
@@ -57,10 +58,11 @@ def groups(packed: PackedAtoms, indices: tuple[int, ...]) -> list[tuple[int, ...
     Else all are one group, and each of them holds a part; a part that does not fit either is streamed.
     """
     alone: list[tuple[int, ...]] = [(index,) for index in indices]
-    there = _uploads.setdefault(packed, {})
-    if len(indices) == 1 or indices in there:
+    uploaded = _uploads.setdefault(packed, {})
+    if len(indices) == 1 or indices in uploaded:
         return [indices]
-    return alone if all(one in there or devices.engine().fits(packed.layout, *one) for one in alone) else [indices]
+    fits = devices.engine().fits
+    return alone if all(one in uploaded or fits(packed.compiled, device=one[0]) for one in alone) else [indices]
 
 
 def upload(packed: PackedAtoms, group: tuple[int, ...], *, memory_bytes: int = 0) -> list[Any]:
@@ -75,20 +77,24 @@ def upload(packed: PackedAtoms, group: tuple[int, ...], *, memory_bytes: int = 0
         Device memory that the part may take on each; what does not fit is kept in pinned host memory and streamed.
         0 takes what is free, less what a call needs.
     """
-    there = _uploads.setdefault(packed, {})
-    if group not in there:
-        arrays = (packed.rotation, packed.codes, packed.scale, packed.error, packed.beyond)
+    uploaded = _uploads.setdefault(packed, {})
+    if group not in uploaded:
         step = -(-len(packed) // (_BLOCK * len(group))) * _BLOCK
-        there[group] = [
+        starts = range(0, len(packed), step)
+        uploaded[group] = [
             devices.engine().Dictionary(
-                packed.atoms, packed.layout, *arrays, index, first, min(step, len(packed) - first), memory_bytes
+                packed.compiled,
+                device=index,
+                first=first,
+                rows=min(step, len(packed) - first),
+                memory_bytes=memory_bytes,
             )
-            for index, first in zip(group, range(0, len(packed), step), strict=False)  # few blocks: few devices
+            for index, first in zip(group, starts, strict=False)  # few blocks: few devices
         ]
-    return there[group]
+    return uploaded[group]
 
 
-def run_comp(x: Any, packed: PackedAtoms, placed: devices.Placed, *, k: int, coherence: float) -> tuple[Any, ...]:
+def run_comp(x: Any, packed: PackedAtoms, placed: devices.Placed, options: _core.CompOptions) -> tuple[Any, ...]:
     """COMP on CUDA: indices, coefficients, certified, and the atoms rescored a query.
 
     Raises
@@ -99,33 +105,40 @@ def run_comp(x: Any, packed: PackedAtoms, placed: devices.Placed, *, k: int, coh
     if x.ndim != 2:
         raise HeadscanError(f"x must have 2 dimensions, got {x.ndim}")
     if placed.resident:
-        return _launch_comp(tensor_on(x, placed.indices[0]), packed, placed.indices, k, coherence)
+        return _launch_comp(tensor_on(x, placed.indices[0]), packed, placed.indices, options)
     _check_rows(x)
     sharing = groups(packed, placed.indices)
     # All devices are started before the first is waited for.
     running = [
-        _launch_comp(tensor_on(part, group[0]), packed, group, k, coherence)
+        _launch_comp(tensor_on(part, group[0]), packed, group, options)
         for part, group in zip(np.array_split(x, len(sharing)), sharing, strict=True)
     ]
     return tuple(np.concatenate([array.cpu().numpy() for array in arrays]) for arrays in zip(*running, strict=True))
 
 
-def _launch_comp(x: Any, packed: PackedAtoms, group: tuple[int, ...], k: int, coherence: float) -> tuple[Any, ...]:
+def _device_array(tensor: Any) -> _cuda.DeviceArray:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    array: _cuda.DeviceArray = devices.engine().DeviceArray(
+        address=tensor.data_ptr(), shape=tuple(tensor.shape), dtype=dtype
+    )
+    return array
+
+
+def _launch_comp(x: Any, packed: PackedAtoms, group: tuple[int, ...], options: _core.CompOptions) -> tuple[Any, ...]:
     """Enqueue COMP on the first device's current stream; x and the results are there."""
     import torch
 
     parts = upload(packed, group)
-    n, columns = x.shape
-    indices = torch.empty((n, k), dtype=torch.int64, device=x.device)
-    coefficients = torch.empty((n, k), dtype=torch.float64, device=x.device)
-    certified = torch.empty(n, dtype=torch.bool, device=x.device)
-    rescored = torch.empty(n, dtype=torch.int64, device=x.device)
-    outputs = (indices, coefficients, certified, rescored)
-    run = devices.engine().comp_float32 if x.dtype == torch.float32 else devices.engine().comp_float64
-    fit_width = int(packed.layout["fit_width"])
-    pointers = (array.data_ptr() for array in outputs)
-    run(x.data_ptr(), n, columns, parts, k, coherence, fit_width, *pointers, _stream(group[0]))
-    return outputs
+    n, k = len(x), options.k
+    outputs = {
+        "indices": torch.empty((n, k), dtype=torch.int64, device=x.device),
+        "coefficients": torch.empty((n, k), dtype=torch.float64, device=x.device),
+        "certified": torch.empty(n, dtype=torch.bool, device=x.device),
+        "rescored": torch.empty(n, dtype=torch.int64, device=x.device),
+    }
+    arrays = {name: _device_array(output) for name, output in outputs.items()}
+    devices.engine().comp(_device_array(x), parts, options=options, **arrays, stream=_stream(group[0]))
+    return tuple(outputs.values())
 
 
 def _check_rows(x: npt.NDArray[Any]) -> None:
@@ -157,21 +170,18 @@ def run_svd_factored(left: Any, right: Any, placed: devices.Placed) -> tuple[Any
             item = int(np.flatnonzero(~np.isfinite(factors).all(axis=(1, 2)))[0])
             raise HeadscanError(f"the {name} factor of matrix {item} holds NaN or infinity")
     n, d, r = left.shape
-    if len(right) != n or right.shape[1] != r:  # the engine is told one n and one r
+    if len(right) != n or right.shape[1] != r:  # before results of these shapes are allocated
         raise HeadscanError(
             "expected left (n, d, r) and right (n, r, d') with 1 <= r <= d and r <= d', "
             f"got {tuple(left.shape)} and {tuple(right.shape)}"
         )
-    index = placed.indices[0]
-    there, other = tensor_on(left, index), tensor_on(right, index)
-    e = other.shape[2]
-    outputs = [torch.empty(shape, dtype=there.dtype, device=there.device) for shape in ((n, d, r), (n, r), (n, r, e))]
-    run = (
-        devices.engine().svd_factored_float32
-        if there.dtype == torch.float32
-        else devices.engine().svd_factored_float64
-    )
-    pointers = (array.data_ptr() for array in outputs)
-    run(there.data_ptr(), other.data_ptr(), n, d, r, e, *pointers, index, _stream(index))
-    u, s, vh = outputs if placed.resident else [array.cpu().numpy() for array in outputs]
+    index, e = placed.indices[0], right.shape[2]
+    factors = tensor_on(left, index), tensor_on(right, index)
+    shapes = {"u": (n, d, r), "s": (n, r), "vh": (n, r, e)}
+    outputs = {
+        name: torch.empty(shape, dtype=factors[0].dtype, device=factors[0].device) for name, shape in shapes.items()
+    }
+    arrays = {name: _device_array(output) for name, output in outputs.items()}
+    devices.engine().svd_factored(*map(_device_array, factors), **arrays, device=index, stream=_stream(index))
+    u, s, vh = outputs.values() if placed.resident else [array.cpu().numpy() for array in outputs.values()]
     return u, s, vh

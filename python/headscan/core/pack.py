@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,12 @@ class PackedAtoms:
         For each atom: the quantisation step and a bound on the distance between the row and its codes.
     beyond : array, shape (blocks * 3 * 64,), float32
         For each atom: bounds on the norm of what lies past the first three of four segments of axes.
-    layout : dict
-        ``rows``, ``width``, ``fit_width`` (values past it serve coherence alone), ``shift`` (the step of the
-        leading segments is 2^shift coarser), ``largest_norm``.
+    shift : int
+        The quantisation step of the leading segments is 2^shift coarser.
+    largest_norm : float
+        A bound on the norms of the rows.
+    fit_width : int
+        Values past it serve coherence alone.
     row_files : RowFiles or None
         The open files behind `atoms` where they were mapped.
     """
@@ -94,16 +98,34 @@ class PackedAtoms:
     scale: FloatArray
     error: FloatArray
     beyond: FloatArray
-    layout: dict[str, Any]
+    shift: int
+    largest_norm: float
+    fit_width: int
     row_files: RowFiles | None = None
 
+    def __post_init__(self) -> None:
+        _ = self.compiled  # which refuses arrays that do not fit
+
+    @cached_property
+    def compiled(self) -> _core.PackedDictionary:
+        """The same for the compiled core, which has checked it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "row_files"}
+        opened = self.row_files
+        files: dict[str, Any] = (
+            {} if opened is None else {"descriptors": opened.descriptors, "file_rows": opened.rows}
+        )
+        return _core.PackedDictionary(**values, **files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "compiled"}
+
     def __len__(self) -> int:
-        return int(self.layout["rows"])
+        return len(self.atoms)
 
     @property
     def width(self) -> int:
         """Values an atom."""
-        return int(self.layout["width"])
+        return int(self.atoms.shape[1])
 
     def take(self, rows: npt.NDArray[np.int64]) -> FloatArray:
         """Return full-precision rows (n, d) of the places (n,), from their files where there are such."""
@@ -172,6 +194,5 @@ def pack(atoms: Any, *, coherence_atoms: Any = None, threads: int = 0) -> Packed
     if not rows.flags.c_contiguous:
         rows = np.ascontiguousarray(rows)
     rotation = principal_axes(rows)
-    layout, codes, scale, error, beyond = _core.pack(rows, rotation, int(threads))
-    layout["fit_width"] = fit_width
-    return PackedAtoms(rows, rotation, codes, scale, error, beyond, layout)
+    packed = _core.pack(rows, rotation, threads=int(threads))
+    return PackedAtoms(atoms=rows, rotation=rotation, fit_width=fit_width, **packed)

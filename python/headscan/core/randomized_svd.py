@@ -118,22 +118,28 @@ def randomized_svd(
     whole_number(1 if block is None else block, "block", least=1, most=2**31 - 1)
     whole_number(seed, "seed", least=0, most=2**64 - 1)
     check_threads(threads)
-    krylov = (method == "krylov", int(block or 0))
-    options = (int(rank), int(oversample), int(iterations), *krylov, int(seed), threads)
+    options = _core.RandomizedSvdOptions(
+        oversample=oversample,
+        iterations=iterations,
+        method=_core.RangeMethod.__members__[method],
+        block=block or 0,
+        seed=seed,
+        threads=threads,
+    )
     placed = _placed(a, device)
     if placed:
         from headscan.core.randomized_svd_cuda import on_cuda
 
-        return RandomizedSVD(*on_cuda(a, placed, *options[:-1]))
+        return RandomizedSVD(*on_cuda(a, placed, rank=rank, options=options))
     if isinstance(a, (tuple, list)):
         lefts, rights, single = side_by_side(a, as_floating)
         left, right = (_joined(side, axis) for side, axis in ((lefts, 2), (rights, 1)))
         example = first_of(a)
-        results = _core.randomized_svd_factored(left, right, *options)
+        results = _core.randomized_svd(left, right, rank=rank, options=options)
     else:
         array, single = batched(as_floating(a, "a"), "a")
         example = a
-        results = _core.randomized_svd(np.ascontiguousarray(array), *options)
+        results = _core.randomized_svd(np.ascontiguousarray(array), rank=rank, options=options)
     return RandomizedSVD(*(like(result[0, ...] if single else result, example) for result in results))
 
 

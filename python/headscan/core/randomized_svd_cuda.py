@@ -1,4 +1,4 @@
-"""Randomized SVD of torch tensors where they live: the CPU engine's scheme (csrc/cpu/randomized_svd.cpp) in float64.
+"""Randomized SVD of torch tensors where they live: the scheme of csrc/cpu/svd/randomized_svd.cpp in float64.
 
 torch's products and Householder QR, and `svd_factored` for the small end of it; the same Omega as on the CPU, so that
 both engines find the same triplets to rounding.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan.core import cuda, devices
+from headscan.core import _core, cuda, devices
 from headscan.core.arrays import as_floating, batched, first_of, like, side_by_side
 from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
@@ -27,7 +27,7 @@ _MOST_KEPT = 256  # directions that svd_factored takes on CUDA
 
 
 def on_cuda(
-    a: Any, placed: devices.Placed, rank: int, oversample: int, iterations: int, krylov: bool, block: int, seed: int
+    a: Any, placed: devices.Placed, *, rank: int, options: _core.RandomizedSvdOptions
 ) -> tuple[Any, Any, Any, Any]:
     """Run `randomized_svd` on the first of the devices; results are there where the data was.
 
@@ -53,11 +53,13 @@ def on_cuda(
     if not placed.resident:
         for name, factor in factors.items():
             _check_finite(name, factor)
+    krylov = options.method == _core.RangeMethod.krylov
+    iterations, block = options.iterations, options.block
     given = list(factors.values())
     smaller = min(given[0].shape[1], given[-1].shape[2])
     if rank > smaller:
         raise HeadscanError(f"rank must be from 1 to {smaller}, the smaller side of the matrices, got {rank}")
-    sample = min(block or rank + oversample, smaller)
+    sample = min(block or rank + options.oversample, smaller)
     kept = min(sample * (iterations + 1), smaller) if krylov else sample
     if block and not krylov:
         raise HeadscanError("a block is for the method krylov alone")
@@ -66,7 +68,7 @@ def on_cuda(
         raise HeadscanError(f"a block of {block} gives {products}, below the rank {rank}")
     if kept > _MOST_KEPT:
         raise HeadscanError(f"on CUDA at most {_MOST_KEPT} directions are kept, this would keep {kept}: use the CPU")
-    results = decompose(given, rank=rank, sample=sample, iterations=iterations, krylov=krylov, seed=seed)
+    results = decompose(given, rank=rank, sample=sample, iterations=iterations, krylov=krylov, seed=options.seed)
     found = [result[0] if single else result for result in results]
     if not placed.resident:
         found = [like(result.cpu().numpy(), first_of(a)) for result in found]
@@ -81,7 +83,7 @@ def _check_finite(name: str, factor: Tensor) -> None:
 
 
 def gaussian(seed: int, first: int, count: int) -> npt.NDArray[np.float64]:
-    """Return entries `first` to ``first + count - 1`` of the stream that Omega is drawn from (csrc/cpu/gaussian.hpp).
+    """Return entries `first` to ``first + count - 1`` of Omega's stream (csrc/cpu/svd/gaussian.hpp).
 
     SplitMix64 (Steele, Lea and Flood 2014) and Box and Muller's method; both numbers are even.
     """

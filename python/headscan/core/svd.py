@@ -64,5 +64,7 @@ def svd_factored(
     if placed:
         u, s, vh = cuda.run_svd_factored(left_array, right_array, placed)
         return like(u, left), like(s, left), like(vh, left)
-    u, s, vh = _core.svd_factored(np.ascontiguousarray(left_array), np.ascontiguousarray(right_array), threads)
+    u, s, vh = _core.svd_factored(
+        np.ascontiguousarray(left_array), np.ascontiguousarray(right_array), threads=threads
+    )
     return like(u, left), like(s, left), like(vh, left)

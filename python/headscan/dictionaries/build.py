@@ -258,9 +258,9 @@ def _write(folder: Path, rows: Rows, *, threads: int, progress: bool | None) -> 
         for shard, part in shard_folders(folder, len(rows), layout["shard_rows"]):
             if not shard.is_dir():
                 atoms = centred(rows.take(part), mean)
-                packed, *arrays = _core.pack(atoms, rotation, threads, layout["shift"])
-                named = dict(zip(("codes", "scale", "error", "beyond"), arrays, strict=True))
-                write_shard(shard, {"atoms": atoms, **named}, largest_norm=packed["largest_norm"])
+                packed = _core.pack(atoms, rotation, threads=threads, shift=layout["shift"])
+                arrays = {"atoms": atoms, **{name: packed[name] for name in ("codes", "scale", "error", "beyond")}}
+                write_shard(shard, arrays, largest_norm=packed["largest_norm"])
             rows.release(part.stop)
             advance(part.stop - part.start)
     return seal(folder, rows=len(rows), width=rows.width, shard_rows=layout["shard_rows"], shift=layout["shift"])
@@ -269,8 +269,8 @@ def _write(folder: Path, rows: Rows, *, threads: int, progress: bool | None) -> 
 def _axes(rows: Rows, mean: NDArray[np.float64], threads: int) -> tuple[NDArray[np.float32], int]:
     """Return principal axes and shift, from the rows that `pack` would take of the whole dictionary."""
     rotation = principal_axes(centred(rows.take(_spread(len(rows), AXES_SAMPLE)), mean))
-    layout, *_ = _core.pack(centred(rows.take(_spread(len(rows), _SHIFT_SAMPLE)), mean), rotation, threads)
-    return rotation, layout["shift"]
+    sample = centred(rows.take(_spread(len(rows), _SHIFT_SAMPLE)), mean)
+    return rotation, _core.pack(sample, rotation, threads=threads)["shift"]
 
 
 def _spread(count: int, sample: int) -> NDArray[np.int64]:

@@ -180,7 +180,6 @@ class Dictionary:
 
     def _write(self, folder: Path) -> None:
         packed = self.packed
-        layout = packed.layout
         (folder / "texts.txt").write_bytes(_joined(self.texts))
         write_head(folder, mean=self.mean, rotation=packed.rotation)
         beyond = packed.beyond.reshape(-1, 3 * _BLOCK)
@@ -193,8 +192,8 @@ class Dictionary:
                 "beyond": beyond[blocks],
             }
             arrays |= {"scale": packed.scale[padded], "error": packed.error[padded]}
-            write_shard(shard, arrays, largest_norm=layout["largest_norm"])
-        sealed = seal(folder, rows=len(self), width=packed.width, shard_rows=SHARD_ROWS, shift=layout["shift"])
+            write_shard(shard, arrays, largest_norm=packed.largest_norm)
+        sealed = seal(folder, rows=len(self), width=packed.width, shard_rows=SHARD_ROWS, shift=packed.shift)
         recorded = {name: getattr(self, name) for name in RECORDED}
         files.write_sealed(folder / MANIFEST, {**HEAD, "key": None, **recorded, **sealed})
 

@@ -206,4 +206,8 @@ def _map(shards: list[Path], layout: dict[str, Any], shard_rows: int, rotation: 
         if name == "atoms":
             arrays |= {"atoms": arrays["atoms"].reshape(rows, width), "row_files": rows_on_disk}
     arrays["codes"] = arrays["codes"].reshape(blocks, steps, _BLOCK, 4)
-    return PackedAtoms(rotation=rotation, layout=layout, **arrays)
+    arrays |= {"shift": int(layout["shift"]), "largest_norm": float(layout["largest_norm"])}
+    try:
+        return PackedAtoms(rotation=rotation, fit_width=int(layout["fit_width"]), **arrays)
+    except HeadscanError as error:
+        raise HeadscanError(f"{shards[0].parents[1]} is damaged: {error}") from error
