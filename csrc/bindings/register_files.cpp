@@ -2,6 +2,7 @@
 
 #include "bindings/bindings.hpp"
 #include "cpu/support/mapped_files.hpp"
+#include "cpu/support/vanished_pages.hpp"
 
 namespace headscan::bindings {
 namespace {
@@ -18,11 +19,27 @@ py::array map_files(const std::vector<int>& descriptors, const std::vector<std::
   return array;
 }
 
+bool is_intact(const py::array& mapped) { return !pages_vanished(mapped.data()); }
+
+// Runs in the main thread as soon as it runs Python again.
+int raise_vanished(void*) {
+  try {
+    py::set_error(py::module_::import("headscan.errors").attr("HeadscanError"),
+                  "a file of a dictionary was cut short while it was in use, or can no longer be read: what was "
+                  "computed meanwhile is wrong, build the dictionary again");
+  } catch (py::error_already_set& error) {
+    error.restore();
+  }
+  return -1;
+}
+
 }  // namespace
 
 void register_files(py::module_& module) {
   using namespace py::literals;
   module.def("map_files", &map_files, "descriptors"_a, "bytes"_a);
+  module.def("is_intact", &is_intact, "mapped"_a);
+  on_vanished_pages([] { Py_AddPendingCall(&raise_vanished, nullptr); });
 }
 
 }  // namespace headscan::bindings

@@ -17,7 +17,7 @@ import pytest
 import headscan as hs
 from conftest import CONCEPTS, build_module
 from headscan.cli.main import main
-from headscan.dictionaries import build, encoding, shards
+from headscan.dictionaries import build, encoding
 
 
 @pytest.fixture
@@ -176,14 +176,13 @@ def test_several_templates_are_averaged(model):
             hs.load_dictionary(CONCEPTS, model=model, template=bad)
 
 
-def test_large_dictionaries_are_not_hashed_unless_asked(model, tmp_path, monkeypatch):
+def test_dictionaries_are_hashed_unless_trusted(model, tmp_path):
     folder = hs.encode_dictionary(CONCEPTS, tmp_path / "out", model=model) and tmp_path / "out"
     codes = folder / "shards/00000/codes.u8"
     codes.write_bytes(codes.read_bytes()[:-1] + b"\x01")
-    monkeypatch.setattr(shards, "VERIFY_BYTES", 100)
-    assert len(hs.load_dictionary(folder, model=model)) == 30
-    with pytest.raises(hs.HeadscanError, match="damaged"):
-        hs.load_dictionary(folder, model=model, verify=True)
+    assert len(hs.load_dictionary(folder, model=model, verify=False)) == 30
+    with pytest.raises(hs.HeadscanError, match=r"codes\.u8 is damaged"):
+        hs.load_dictionary(folder, model=model)
 
 
 # ---- lists that mean ill

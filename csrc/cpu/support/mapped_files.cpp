@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/support/vanished_pages.hpp"
+
 namespace headscan {
 namespace {
 
@@ -46,6 +48,7 @@ MappedFiles::MappedFiles(const std::vector<int>& descriptors, const std::vector<
   data_ = static_cast<std::uint8_t*>(place);
   try {
     map(descriptors, bytes);
+    watch_pages(data_, bytes_);
   } catch (...) {
     ::munmap(data_, bytes_);
     throw;
@@ -62,6 +65,9 @@ void MappedFiles::map(const std::vector<int>& descriptors, const std::vector<std
   }
 }
 
-MappedFiles::~MappedFiles() { ::munmap(data_, bytes_); }
+MappedFiles::~MappedFiles() {
+  forget_pages(data_);
+  ::munmap(data_, bytes_);
+}
 
 }  // namespace headscan

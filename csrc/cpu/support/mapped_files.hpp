@@ -10,8 +10,8 @@ namespace headscan {
 class MappedFiles {
  public:
   // The first `bytes[i]` bytes of each open file, read-only; the descriptors may be closed afterwards. Every file but
-  // the last must fill whole pages. Throws std::invalid_argument where it does not, std::runtime_error where a file
-  // is shorter than said or cannot be mapped.
+  // the last must fill whole pages. Throws std::invalid_argument where it does not, or a file is shorter than that,
+  // std::runtime_error where one cannot be mapped. Pages that vanish later read as zeros: see vanished_pages.hpp.
   MappedFiles(const std::vector<int>& descriptors, const std::vector<std::size_t>& bytes);
   ~MappedFiles();
   MappedFiles(const MappedFiles&) = delete;

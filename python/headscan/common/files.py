@@ -21,8 +21,10 @@ from headscan.errors import HeadscanError
 
 __all__ = [
     "cache_folder",
+    "check_seal",
     "check_types",
     "check_writable",
+    "descriptor_sha256",
     "expanded",
     "file_sha256",
     "finite",
@@ -101,10 +103,16 @@ def now() -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with regular(path).open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        return descriptor_sha256(file.fileno())
+
+
+def descriptor_sha256(descriptor: int) -> str:
+    """Return the SHA-256 of an open file's bytes, in hexadecimal; where it is read next stays as it is."""
+    digest, start = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, start):
+        digest.update(chunk)
+        start += len(chunk)
     return digest.hexdigest()
 
 
@@ -165,9 +173,20 @@ def read_sealed(path: Path) -> dict[str, Any]:
         If it cannot be read, or is not what was written.
     """
     manifest = read_json(path)
+    check_seal(manifest, where=path)
+    return dict(manifest)
+
+
+def check_seal(manifest: Any, *, where: Path) -> None:
+    """Raise unless a manifest holds the hash of its own content.
+
+    Raises
+    ------
+    HeadscanError
+        If it is not what was written.
+    """
     if not isinstance(manifest, dict) or manifest.get("seal") != seal_of(manifest):
-        raise HeadscanError(f"{path} is damaged: it does not match its hash")
-    return manifest
+        raise HeadscanError(f"{where} is damaged: it does not match its hash")
 
 
 def read_manifest(path: Path, *, kind: str, format_version: int) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def comp(
         return _codes_on_cuda(queries, dictionary, placed, options, x)
     if isinstance(dictionary, PackedAtoms):
         codes = _core.comp(queries, dictionary.compiled, options=options)
+        dictionary.check()
     else:
         codes = _core.comp(queries, np.ascontiguousarray(dictionary), options=options)
     indices, coefficients, certified, counts = codes
@@ -167,6 +168,7 @@ def _codes_on_cuda(
     queries: Any, packed: PackedAtoms, placed: devices.Placed, options: _core.CompOptions, example: Any
 ) -> SparseCodes:
     indices, coefficients, certified, rescored = cuda.run_comp(queries, packed, placed, options)
+    packed.check()
     total = rescored.sum()
     if not placed.resident:
         indices, coefficients, certified = (like(array, example) for array in (indices, coefficients, certified))

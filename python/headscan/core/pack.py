@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import weakref
 from collections.abc import Sequence
@@ -26,14 +27,19 @@ AXES_SAMPLE = 50_000
 class RowFiles:
     """The files that a mapped dictionary's rows are read from: opened once, closed when nothing maps them any more.
 
-    Every file holds `rows` rows of float32, the last one what is left.
+    Every file holds `rows` rows of float32, the last one what is left. They are locked (shared, advisory) while
+    they are open; `seen` is what these files, and others of the dictionary, were at that time.
     """
 
     def __init__(self, paths: Sequence[Path], *, rows: int) -> None:
         self.descriptors: list[int] = []
+        self.seen: dict[Path, tuple[int, ...]] = {}
         weakref.finalize(self, _close, self.descriptors)
         for path in paths:
-            self.descriptors.append(os.open(path, os.O_RDONLY))
+            descriptor = os.open(path, os.O_RDONLY)
+            self.descriptors.append(descriptor)
+            self.seen[path.absolute()] = _state(os.fstat(descriptor))
+            _lock(descriptor, path)
         self.rows = rows
 
     def read(self, rows: npt.NDArray[np.int64], width: int) -> FloatArray:
@@ -53,11 +59,47 @@ class RowFiles:
             found[place] = np.frombuffer(data, dtype="<f4")
         return found
 
+    def check(self) -> None:
+        """Raise if a file that was opened has been written to since, unless another has taken its name.
+
+        Raises
+        ------
+        HeadscanError
+            Naming the file.
+        """
+        for path, seen in self.seen.items():
+            try:
+                state = _state(path.stat())
+            except OSError:  # it was removed: what is mapped stays as it was
+                continue
+            if state[:2] == seen[:2] and state != seen:
+                raise HeadscanError(
+                    f"{path} was changed while it was in use: what was computed from it may be wrong, build the "
+                    "dictionary again"
+                )
+
     def __deepcopy__(self, memo: dict[int, Any]) -> RowFiles:
         return self
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # in another process the rows come from the unpickled array
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """Return which file it is, and what changes when it is written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Hold a shared advisory lock, as long as the file is open, where the file system has locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise HeadscanError(
+            f"{path} is being changed by another process, which holds its lock: wait for it"
+        ) from error
+    except OSError:
+        return
 
 
 def _close(descriptors: list[int]) -> None:
@@ -131,7 +173,26 @@ class PackedAtoms:
         """Return full-precision rows (n, d) of the places (n,), from their files where there are such."""
         chosen, places = np.unique(rows, return_inverse=True)
         found = self.atoms[chosen] if self.row_files is None else self.row_files.read(chosen, self.width)
+        self.check()
         return np.asarray(found[places])
+
+    def check(self) -> None:
+        """Raise if files behind the arrays were changed or cut short while they are mapped.
+
+        Raises
+        ------
+        HeadscanError
+            Saying which.
+        """
+        if self.row_files is None:
+            return
+        self.row_files.check()
+        mapped = (self.atoms, self.codes, self.scale, self.error, self.beyond)
+        if not all(_core.is_intact(array) for array in mapped):
+            raise HeadscanError(
+                "a file of the dictionary was cut short while it was in use, or can no longer be read: build the "
+                "dictionary again"
+            )
 
     @property
     def nbytes(self) -> int:

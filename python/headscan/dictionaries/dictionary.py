@@ -107,7 +107,10 @@ class Dictionary:
         They are recovered from atoms and mean: an embedding is the only point of the unit sphere that lies from the
         mean in its atom's direction.
         """
-        return embeddings_of(np.asarray(self.atoms[rows]), self.mean)
+        chosen = embeddings_of(np.asarray(self.atoms[rows]), self.mean)
+        if "packed" in vars(self):
+            self.packed.check()
+        return chosen
 
     def filter(
         self,
@@ -198,7 +201,7 @@ class Dictionary:
         files.write_sealed(folder / MANIFEST, {**HEAD, "key": None, **recorded, **sealed})
 
 
-def open_dictionary(folder: Path, *, verify: bool | None = None) -> Dictionary:
+def open_dictionary(folder: Path, *, verify: bool = True) -> Dictionary:
     """Map a saved dictionary, checked against its hashes; `verify` as in `headscan.load_dictionary`.
 
     Raises
@@ -206,17 +209,28 @@ def open_dictionary(folder: Path, *, verify: bool | None = None) -> Dictionary:
     HeadscanError
         If it is damaged or of another format.
     """
-    manifest = files.read_manifest(folder / MANIFEST, kind=KIND, format_version=VERSION)
-    types = {field.name: field.type for field in fields(Dictionary) if field.name in RECORDED}
-    files.check_types(manifest, {**types, "hash": "str", "seal": "str"}, where=folder / MANIFEST)
-    files.read_sealed(folder / MANIFEST)
-    texts, mean, packed = open_shards(folder, manifest, verify=verify)
+    for last in (False, False, True):
+        manifest = _read_manifest(folder)
+        try:
+            texts, mean, packed = open_shards(folder, manifest, verify=verify)
+            break
+        except HeadscanError:
+            if last or _read_manifest(folder) == manifest:  # else another has taken its place meanwhile
+                raise
     recorded: dict[str, Any] = {
         name: tuple(value) if isinstance(value := manifest[name], list) else value for name in RECORDED
     }
     dictionary = Dictionary(texts=texts, atoms=packed.atoms, mean=mean, **recorded)
     vars(dictionary).update(packed=packed, hash=manifest["hash"])
     return dictionary
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    manifest = files.read_manifest(folder / MANIFEST, kind=KIND, format_version=VERSION)
+    types = {field.name: field.type for field in fields(Dictionary) if field.name in RECORDED}
+    files.check_types(manifest, {**types, "hash": "str", "seal": "str"}, where=folder / MANIFEST)
+    files.check_seal(manifest, where=folder / MANIFEST)
+    return manifest
 
 
 def is_whole(folder: Path) -> bool:

@@ -44,7 +44,7 @@ def load_dictionary(
     at_least: int = 2,
     cache: bool = True,
     cache_dir: str | Path | None = None,
-    verify: bool | None = None,
+    verify: bool = True,
     progress: bool | None = None,
 ) -> Dictionary:
     """Return a dictionary of concepts in the model's joint space, encoding it only if the cache has none.
@@ -76,9 +76,8 @@ def load_dictionary(
         encoding resumed.
     cache_dir : str or path, optional
         By default ``$HEADSCAN_CACHE``, or ``headscan`` in the XDG cache folder.
-    verify : bool, optional
-        Check every file of a saved dictionary against its hash; by default only where its shards hold less than
-        4 GiB, else the small files and the sizes.
+    verify : bool, default True
+        Check every file of a saved dictionary against its hash; False trusts the shards, but for their sizes.
     progress : bool, optional
         Show a progress bar; by default only on a terminal.
 
@@ -254,7 +253,7 @@ def _found(entry: Path, job: _Job) -> Dictionary | None:
 
 
 def _load_saved(
-    folder: Path, *, model: Model | None, templates: tuple[str, ...] | None, at_least: int, verify: bool | None
+    folder: Path, *, model: Model | None, templates: tuple[str, ...] | None, at_least: int, verify: bool
 ) -> Dictionary:
     dictionary = open_dictionary(folder, verify=verify)
     if model is not None and dictionary.text_hash != model.text_hash:

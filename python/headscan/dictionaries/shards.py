@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.common import files
-from headscan.common.reading import read_json, unreadable
+from headscan.common.reading import read_array, read_json, regular, unreadable
 from headscan.core import _core
 from headscan.core.pack import PackedAtoms, RowFiles
 from headscan.errors import HeadscanError, UnreadableError
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 SHARD_ROWS = 65_536  # whole blocks of 64 atoms, and every file but those of the last shard fills whole pages
-VERIFY_BYTES = 4 << 30  # shards of less in all are hashed whenever they are opened
 _BLOCK, _SEGMENT_BOUNDS = 64, 3
 _FILES = {"atoms": "f32", "codes": "u8", "scale": "f32", "error": "f32", "beyond": "f32"}
 _SHARD = "shard.json"
@@ -115,8 +114,6 @@ def damaged(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise unreadable(folder if error.filename is None else Path(os.fsdecode(error.filename)), error) from error
-    except RuntimeError as error:  # of the core, which cannot map a file
-        raise UnreadableError(f"cannot read {folder}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadscanError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
 
@@ -139,9 +136,9 @@ def check_written(folder: Path, rows: int, shard_rows: int) -> None:
 
 
 def open_shards(
-    folder: Path, manifest: Mapping[str, Any], *, verify: bool | None
+    folder: Path, manifest: Mapping[str, Any], *, verify: bool
 ) -> tuple[tuple[str, ...], NDArray[np.float64], PackedAtoms]:
-    """Return texts, mean and the packed atoms of a folder, mapped; `verify` None decides by size.
+    """Return texts, mean and the packed atoms of a folder, mapped; `verify` hashes every file of the shards.
 
     Raises
     ------
@@ -154,17 +151,13 @@ def open_shards(
         for name in ("texts.txt", "mean.npy", "rotation.npy"):
             _check_hash(folder / name, manifest["sha256"][name])
         records = [_read_record(shard, rows, folder, manifest) for shard, rows in shards]
-        total = sum(path.stat().st_size for shard, _ in shards for path in shard.iterdir())
-        if verify or (verify is None and total < VERIFY_BYTES):
-            for (shard, _), record in zip(shards, records, strict=True):
-                for name, kind in _FILES.items():
-                    _check_hash(shard / f"{name}.{kind}", record["sha256"][name])
         data = (folder / "texts.txt").read_bytes()
-        texts, mean = tuple(data.decode("utf-8").split("\n")), np.load(folder / "mean.npy", allow_pickle=False)
-        hashes = [record["sha256"]["atoms"] for record in records]
-        if content_hash(data, mean, hashes) != manifest["hash"]:
+        texts, mean = tuple(data.decode("utf-8").split("\n")), read_array(folder / "mean.npy", ndim=1)
+        hashes = [record["sha256"] for record in records]
+        if content_hash(data, mean, [each["atoms"] for each in hashes]) != manifest["hash"]:
             raise HeadscanError(f"{folder} is damaged: its content does not match its hash")
-        packed = _map([shard for shard, _ in shards], layout, shard_rows, np.load(folder / "rotation.npy"))
+        rotation = read_array(folder / "rotation.npy", ndim=2)
+        packed = _map([shard for shard, _ in shards], layout, shard_rows, rotation, hashes if verify else None)
         expected = ((layout["rows"], layout["width"]), (layout["width"],), layout["rows"])
         if (packed.atoms.shape, mean.shape, len(texts)) != expected:
             raise HeadscanError(f"{folder} is damaged: its arrays do not fit its layout")
@@ -189,25 +182,51 @@ def _check_hash(path: Path, expected: str) -> None:
         raise HeadscanError(f"{path} is damaged: its content does not match its hash")
 
 
-def _map(shards: list[Path], layout: dict[str, Any], shard_rows: int, rotation: NDArray[np.float32]) -> PackedAtoms:
+def _map(
+    shards: list[Path],
+    layout: dict[str, Any],
+    shard_rows: int,
+    rotation: NDArray[np.float32],
+    hashes: list[dict[str, str]] | None,
+) -> PackedAtoms:
+    """Map the arrays of all shards; with `hashes`, the same open files are hashed first."""
     rows, width = layout["rows"], layout["width"]
     blocks, steps = -(-rows // _BLOCK), -(-width // 4)
     values = {"atoms": width, "codes": steps * 4, "scale": 1, "error": 1, "beyond": _SEGMENT_BOUNDS}  # of an atom
     arrays: dict[str, Any] = {}
+    seen: dict[Path, tuple[int, ...]] = {}
     for name, kind in _FILES.items():
-        rows_on_disk = RowFiles([shard / f"{name}.{kind}" for shard in shards], rows=shard_rows)
+        opened = RowFiles([regular(shard / f"{name}.{kind}") for shard in shards], rows=shard_rows)
+        seen |= opened.seen
         size = values[name] * (1 if kind == "u8" else 4)
         count = rows if name == "atoms" else blocks * _BLOCK
         sizes = [size * min(shard_rows, count - first) for first in range(0, count, shard_rows)]
-        if [os.fstat(file).st_size for file in rows_on_disk.descriptors] != sizes:
-            raise HeadscanError(f"{shards[0].parent} is damaged: its {name} are not of the size that is said")
-        mapped = _core.map_files(rows_on_disk.descriptors, sizes)
+        if [os.fstat(file).st_size for file in opened.descriptors] != sizes:
+            raise HeadscanError(f"{shards[0].parent} is damaged: its {name} are not of the size in its manifest")
+        if hashes is not None:
+            _check_hashes(opened, [each[name] for each in hashes])
+        mapped = _mapped(opened.descriptors, sizes, shards[0].parent)
         arrays[name] = mapped if kind == "u8" else mapped.view("<f4")
         if name == "atoms":
-            arrays |= {"atoms": arrays["atoms"].reshape(rows, width), "row_files": rows_on_disk}
+            arrays |= {"atoms": arrays["atoms"].reshape(rows, width), "row_files": opened}
+    arrays["row_files"].seen = seen
     arrays["codes"] = arrays["codes"].reshape(blocks, steps, _BLOCK, 4)
     arrays |= {"shift": int(layout["shift"]), "largest_norm": float(layout["largest_norm"])}
     try:
         return PackedAtoms(rotation=rotation, fit_width=int(layout["fit_width"]), **arrays)
     except HeadscanError as error:
         raise HeadscanError(f"{shards[0].parents[1]} is damaged: {error}") from error
+
+
+def _mapped(descriptors: list[int], sizes: list[int], folder: Path) -> NDArray[np.uint8]:
+    try:
+        return _core.map_files(descriptors, sizes)
+    except HeadscanError as error:
+        raise UnreadableError(f"cannot read {folder}: {error}") from error
+
+
+def _check_hashes(opened: RowFiles, expected: list[str]) -> None:
+    """Raise unless the open files are of these hashes; one by one, as a thread that finds no memory starts never."""
+    for descriptor, path, wanted in zip(opened.descriptors, opened.seen, expected, strict=True):
+        if files.descriptor_sha256(descriptor) != wanted:
+            raise HeadscanError(f"{path} is damaged: its content does not match its hash")
