@@ -9,6 +9,7 @@ in a HeadscanError that says something. Anything else is printed with its seed; 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -37,6 +38,7 @@ def _ring(*received: object) -> None:
 def main(name: str, count: int, first: int) -> int:
     """Run a campaign and return the number of findings."""
     warnings.simplefilter("ignore")
+    logging.disable()
     signal.signal(signal.SIGALRM, _ring)
     kind = KINDS[name]
     place = Path(tempfile.mkdtemp(prefix="headscan-faults-"))

@@ -6,8 +6,14 @@ A reader returns what came of the file as something that can be compared; a file
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gzip
 import json
+import os
+import shutil
+import tempfile
+import unittest.mock
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +27,13 @@ from safetensors.torch import save_file
 import headscan as hs
 from common.killed_saves import scan as small_scan
 from conftest import CONCEPTS, build_module, write_bundle
+from headscan.dictionaries import build
 from headscan.dictionaries.choices import word_counter
-from headscan.dictionaries.dictionary import open_dictionary
+from headscan.dictionaries.dictionary import is_whole, open_dictionary
+from headscan.dictionaries.encoding import Window
 from headscan.dictionaries.vocabulary import read_vocabulary
+from headscan.explanations.null import random_explanations
+from headscan.judge import EndpointJudge, Judgement
 from headscan.models.pictures import read_picture
 
 __all__ = ["KINDS", "Kind"]
@@ -98,6 +108,88 @@ def _make_dictionary(name: str) -> Callable[[Path], Path]:
 def _read_dictionary(folder: Path) -> Any:
     found = open_dictionary(folder / "words", verify=True)
     return found.texts, found.mean.tobytes(), found.atoms.tobytes(), found.source, found.hash
+
+
+def _build(folder: Path) -> None:
+    """Build a small dictionary, or go on with what is left of an interrupted build."""
+    rows = np.random.default_rng(0).standard_normal((len(CONCEPTS), 8), dtype=np.float32)
+    windows = [Window(CONCEPTS, 0, lambda: rows)]
+    counts = dict.fromkeys(("blank", "repeated", "same_tokens", "truncated"), 0)
+    record = {"source": "s", "templates": ["{}"], "text_hash": "t", "history": [], **counts}
+    make = build.encode_into(lambda: windows, lambda kept, truncated: record, width=8)
+    build.build(folder / "words", key="k", make=make, is_whole=is_whole, threads=1, progress=False)
+
+
+def _unfinished(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        interrupted = unittest.mock.patch.object(build, "seal", side_effect=InterruptedError)
+        with (
+            interrupted,
+            unittest.mock.patch.object(build._WindowRows, "release"),
+            contextlib.suppress(hs.HeadscanError),
+        ):
+            _build(folder)
+        (left,) = folder.iterdir()
+        return next(path for path in sorted(left.rglob("*")) if path.is_file() and path.match(name))
+
+    return make
+
+
+def _read_unfinished(folder: Path) -> Any:
+    """Go on with a copy of the build."""
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(folder, scratch, dirs_exist_ok=True)
+        _build(Path(scratch))
+        return _read_dictionary(Path(scratch))
+
+
+@functools.cache
+def _model_and_words() -> tuple[hs.Model, hs.Dictionary]:
+    model = hs.load_model(build_module(), image_mean=np.linspace(-0.1, 0.1, 24))
+    return model, hs.load_dictionary(CONCEPTS, model=model, cache=False)
+
+
+def _random_explanations(folder: Path) -> Any:
+    model, words = _model_and_words()
+    with unittest.mock.patch.dict(os.environ, HEADSCAN_CACHE=str(folder)):
+        explained = random_explanations(words, joint=hs.joint_map(model), k=2, count=20, threads=1)
+    return {name: value.tobytes() for name, value in vars(explained).items()}
+
+
+def _random_file(folder: Path) -> Path:
+    _random_explanations(folder)
+    (entry,) = (folder / "significance").iterdir()
+    return entry
+
+
+def _circuits(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        hs.circuits(*_model_and_words(), k=2, pairs=3, channels=1, significance=20).save(folder)
+        return folder / name
+
+    return make
+
+
+def _read_circuits(folder: Path) -> Any:
+    circuits = hs.load_circuits(folder)
+    return circuits.info, _frame(circuits.pairs), _frame(circuits.channels)
+
+
+def _judge_cache(folder: Path) -> Path:
+    judge = _judge(folder)
+    for score in (1, 3, 5):
+        judge._append(f"key {score}", Judgement(score, "theme"))
+    return folder / "judged.jsonl"
+
+
+def _judge(folder: Path) -> EndpointJudge:
+    return EndpointJudge(about="x", url="http://localhost:1/v1", model="m", cache=folder / "judged.jsonl")
+
+
+def _read_judge_cache(folder: Path) -> Any:
+    """Return whether the answers are those that were kept, though some may have to be asked again."""
+    kept = {f"key {score}": Judgement(score, "theme") for score in (1, 3, 5)}
+    return _judge(folder)._read_cache().items() <= kept.items()
 
 
 def _edit(folder: Path) -> Path:
@@ -223,7 +315,19 @@ KINDS: dict[str, Kind] = {
     "dictionary rotation": Kind(_make_dictionary("rotation.npy"), _read_dictionary, checked=True),
     "dictionary atoms": Kind(_make_dictionary("*atoms*"), _read_dictionary, checked=True),
     "dictionary codes": Kind(_make_dictionary("*codes*"), _read_dictionary, checked=True),
-    "dictionary shard": Kind(_make_dictionary("shard.json"), _read_dictionary),
+    "dictionary shard": Kind(_make_dictionary("shard.json"), _read_dictionary, checked=True),
+    "build plan": Kind(_unfinished("build.json"), _read_unfinished, checked=True, slow=True),
+    "build record": Kind(_unfinished("record.json"), _read_unfinished, checked=True, slow=True),
+    "build texts": Kind(_unfinished("texts.txt"), _read_unfinished, checked=True, slow=True),
+    "build window": Kind(_unfinished("windows/*.npy"), _read_unfinished, checked=True, slow=True),
+    "build layout": Kind(_unfinished("layout.json"), _read_unfinished, checked=True, slow=True),
+    "build shard": Kind(_unfinished("shard.json"), _read_unfinished, checked=True, slow=True),
+    "build codes": Kind(_unfinished("codes.u8"), _read_unfinished, checked=True, slow=True),
+    "random explanations": Kind(_random_file, _random_explanations, checked=True, slow=True),
+    "circuits manifest": Kind(_circuits("manifest.json"), _read_circuits, checked=True),
+    "circuits pairs": Kind(_circuits("pairs.parquet"), _read_circuits, checked=True),
+    "circuits channels": Kind(_circuits("channels.parquet"), _read_circuits, checked=True),
+    "judge cache": Kind(_judge_cache, _read_judge_cache, checked=True),
     "edit": Kind(_edit, _read_edit),
     "adapter config": Kind(_adapter("adapter_config.json"), _read_adapter),
     "adapter weights": Kind(_adapter("adapter_model.safetensors"), _read_adapter),
