@@ -26,7 +26,7 @@ scan: $(VENV)/.installed  ## build, install and explain every head of the demo m
 test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
-faults: $(VENV)/.installed  ## 2,000 mutations of every kind of file that headscan reads, kills before every event (an hour)
+faults: $(VENV)/.installed  ## 2,000 mutations of each kind of file, 20,000 COMP configurations, kills before every event (hours)
 	HEADSCAN_FAULTS=2000 $(BIN)/python -m pytest tests/faults tests/common/test_writing.py tests/dictionaries/test_build.py
 
 test-minima:  ## the tests with the lowest version of every dependency that pyproject.toml allows, in build/minima

@@ -50,11 +50,15 @@ _FITS: dict[str, Callable[[Any], bool]] = {  # by the annotation of a dataclass'
     "str | None": lambda value: value is None or isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
     "int": lambda value: type(value) is int and 0 <= value < _MOST,
-    "float": lambda value: type(value) in (int, float) and math.isfinite(value),
+    "float": lambda value: _FITS["int"](abs(value)) if type(value) is int else _is_finite(value),
     "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_FITS["int"], value)) and _few(value),
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_FITS["str"], value)),
     "tuple[dict[str, Any], ...]": lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),
 }
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _few(numbers: list[int]) -> bool:
