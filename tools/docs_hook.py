@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _reference() -> str:
     """Return the page of all public names, by room: those that the package imports, in its order."""
-    tree = ast.parse((ROOT / "python/headscan/__init__.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "python/headscan/public.py").read_text(encoding="utf-8"))
     rooms: dict[str, list[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headscan."):

@@ -20,9 +20,9 @@ import torch
 
 import headscan as hs
 from common import RESULTS, add_options, demo_world, load, markdown
-from headscan.circuits.circuits import paired_rows
-from headscan.circuits.result import PAIR, place_name
 from headscan.heads.writes import head_writes
+from headscan.wiring.circuits import paired_rows
+from headscan.wiring.result import PAIR, place_name
 
 FIRST_SEED = 41_000_010
 TOP, CONTROLS, RESAMPLES, LEAST_HELD = 40, 10, 2000, 20

@@ -9,7 +9,8 @@ sparse non-negative codes over a dictionary of concepts -> one table:
 >>> scan = hs.scan(model, dictionary, layers=[-1])
 >>> table = scan.table()
 
-Importing this package imports neither torch, open_clip nor pandas: the functions that need them import them.
+Importing this package imports nothing else: the names come from `headscan.public` when one is first asked for, and
+the functions that need torch, open_clip or pandas import them.
 The method is that of SITH and COMP, "From Weights to Concepts: Data-Free Interpretability of CLIP via
 Singular Vector Decomposition", arXiv 2603.24653.
 """
@@ -17,103 +18,26 @@ Singular Vector Decomposition", arXiv 2603.24653.
 from __future__ import annotations
 
 import sys as _sys
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 if _sys.argv[:1] == ["-m"]:  # python -m headscan, which is still looking for it: what follows takes a while
     from headscan_command import answer_interrupts as _answer_interrupts
 
     _answer_interrupts()
 
-from headscan.circuits.circuits import channel_directions, circuits
-from headscan.circuits.paths import circuit_paths
-from headscan.circuits.result import Circuits, load_circuits
-from headscan.common.files import package_version as _package_version
-from headscan.comparison.compare import compare
-from headscan.comparison.result import Comparison
-from headscan.core.comp import SparseCodes, comp
-from headscan.core.pack import PackedAtoms, pack
-from headscan.core.randomized_svd import RandomizedSVD, randomized_svd
-from headscan.core.svd import svd_factored
-from headscan.dictionaries.load import Dictionary, encode_dictionary, load_dictionary
-from headscan.dictionaries.merge import merge_dictionaries
-from headscan.dictionaries.published import load_published_dictionary
-from headscan.edit import Cut, Direction, Edit, EditedModel, load_cut, load_edit
-from headscan.errors import HeadscanError
-from headscan.explanations.coherence import code_coherence, concept_coherence, encode_sentences
-from headscan.explanations.directions import Explanations, explain_directions
-from headscan.explanations.explain import EmbeddingExplanation, explain, written_in_words
-from headscan.explanations.null import NullFidelity, null_fidelity
-from headscan.explanations.published import load_published_scan
-from headscan.explanations.scan import Scan, load_scan, scan
-from headscan.explanations.significance import local_fdr, p_values, q_values
-from headscan.heads.contributions import Contributions, contributions
-from headscan.heads.factors import QKFactors, VOFactors, qk_factors, vo_factors
-from headscan.models.adapters import Adapter, load_adapter
-from headscan.models.joint import JointMap, joint_map
-from headscan.models.load import load_model
-from headscan.models.model import Model
-from headscan.models.pictures import preprocess
-from headscan.report.ground import Grounding, ground
+if _TYPE_CHECKING:
+    from headscan.public import *  # noqa: F403
+    from headscan.public import __version__ as __version__
 
-__version__ = _package_version()
 
-__all__ = [
-    "Adapter",
-    "Circuits",
-    "Comparison",
-    "Contributions",
-    "Cut",
-    "Dictionary",
-    "Direction",
-    "Edit",
-    "EditedModel",
-    "EmbeddingExplanation",
-    "Explanations",
-    "Grounding",
-    "HeadscanError",
-    "JointMap",
-    "Model",
-    "NullFidelity",
-    "PackedAtoms",
-    "QKFactors",
-    "RandomizedSVD",
-    "Scan",
-    "SparseCodes",
-    "VOFactors",
-    "__version__",
-    "channel_directions",
-    "circuit_paths",
-    "circuits",
-    "code_coherence",
-    "comp",
-    "compare",
-    "concept_coherence",
-    "contributions",
-    "encode_dictionary",
-    "encode_sentences",
-    "explain",
-    "explain_directions",
-    "ground",
-    "joint_map",
-    "load_adapter",
-    "load_circuits",
-    "load_cut",
-    "load_dictionary",
-    "load_edit",
-    "load_model",
-    "load_published_dictionary",
-    "load_published_scan",
-    "load_scan",
-    "local_fdr",
-    "merge_dictionaries",
-    "null_fidelity",
-    "p_values",
-    "pack",
-    "preprocess",
-    "q_values",
-    "qk_factors",
-    "randomized_svd",
-    "scan",
-    "svd_factored",
-    "vo_factors",
-    "written_in_words",
-]
+def __getattr__(name: str) -> _Any:
+    public = _import_module("headscan.public")  # not `from headscan import`, which asks this function first
+    if name == "__all__" or name in public.__all__:
+        return getattr(public, name)
+    raise AttributeError(f"module 'headscan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

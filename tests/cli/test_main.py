@@ -421,7 +421,7 @@ def test_a_closed_output_is_no_error(tmp_path):
 
 
 def test_importing_headscan_is_light():
-    heavy = "{'torch', 'open_clip', 'pandas', 'rich'}"
+    heavy = "{'torch', 'open_clip', 'pandas', 'rich', 'numpy'}"
     code = f"import sys, headscan; print(sorted({heavy} & sys.modules.keys()))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 

@@ -64,8 +64,8 @@ def _add_filters(circuits: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> Output:
-    from headscan.circuits.by_name import circuits_by_name
     from headscan.dictionaries.by_name import Sources
+    from headscan.wiring.by_name import circuits_by_name
 
     sources = Sources(
         model=options.model, pretrained=options.pretrained, image_mean=options.image_mean, device=options.device,
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> Output:
 
 def _named(channels: pd.DataFrame) -> list[dict[str, Any]]:
     """Return channels with the names of their places, and their words under short names."""
-    from headscan.circuits.result import place_name
+    from headscan.wiring.result import place_name
 
     return [
         {

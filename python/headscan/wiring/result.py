@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan.circuits.frames import SIDES
 from headscan.errors import HeadscanError
 from headscan.explanations.find import brought_by_concepts
 from headscan.explanations.folders import ResultFolder
 from headscan.explanations.table import ScanInfo
 from headscan.heads.parts import NO_HEAD
+from headscan.wiring.frames import SIDES
 
 if TYPE_CHECKING:
     import pandas as pd

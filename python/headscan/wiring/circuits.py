@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan.circuits.chance import chance_moments, tail_probability
-from headscan.circuits.composition import channels_between, compositions
-from headscan.circuits.frames import PARTS, SIDES, Frames, layer_frames
-from headscan.circuits.result import PAIR, Circuits, CircuitsInfo
 from headscan.common import files
 from headscan.common.checks import check_code_options, whole_number
 from headscan.core import devices
@@ -24,6 +20,10 @@ from headscan.explanations.table import dictionary_facts, make_table, model_fact
 from headscan.heads.layers import select_layers
 from headscan.models.joint import JointMap, joint_map
 from headscan.models.model import check_model
+from headscan.wiring.chance import chance_moments, tail_probability
+from headscan.wiring.composition import channels_between, compositions
+from headscan.wiring.frames import PARTS, SIDES, Frames, layer_frames
+from headscan.wiring.result import PAIR, Circuits, CircuitsInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def circuits(
 
     Every head's value-output matrix and every MLP's output matrix is a writer; every head's values, queries and
     keys, and every MLP's input, of a later layer a reader. Their products are scored against random subspaces (see
-    `headscan.circuits.chance`); those above chance are decomposed into channels (`headscan.circuits.composition`),
+    `headscan.wiring.chance`); those above chance are decomposed into channels (`headscan.wiring.composition`),
     and what is written and read along each is explained as in `scan`. Layer norms are folded in.
 
     Parameters

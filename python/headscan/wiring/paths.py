@@ -2,7 +2,7 @@
 
 Channel a carries what head A writes into head B's values, channel b what B writes into a later reader C. With B's
 singular values S, ``W_A W_B W_C`` holds the chain of both with amplitude ``s_a (Q_a^T S^-1 P_b) s_b`` (P, Q and s as
-in `headscan.circuits.composition`): the middle factor is how much of what B takes in along a goes out along b.
+in `headscan.wiring.composition`): the middle factor is how much of what B takes in along a goes out along b.
 Longer chains multiply on, and all chains over all channels of given heads add up to the product of their weights.
 
 This is a linear account. Heads are taken to pass on what they read; attention weights, the division by the stream's
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headscan.circuits.circuits import paired_rows
-from headscan.circuits.composition import channels_between
-from headscan.circuits.result import PAIR, Circuits, place_name
 from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
 from headscan.models.model import check_model
+from headscan.wiring.circuits import paired_rows
+from headscan.wiring.composition import channels_between
+from headscan.wiring.result import PAIR, Circuits, place_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headscan.circuits.circuits import circuits
-from headscan.circuits.frames import PARTS
-from headscan.circuits.paths import circuit_paths
-from headscan.circuits.result import FOLDER, Circuits, parse_place
 from headscan.common import files
 from headscan.dictionaries.by_name import Sources
 from headscan.explanations.table import model_facts
 from headscan.heads.layers import select_layers
+from headscan.wiring.circuits import circuits
+from headscan.wiring.frames import PARTS
+from headscan.wiring.paths import circuit_paths
+from headscan.wiring.result import FOLDER, Circuits, parse_place
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import pytest
 from tests.circuits.test_circuits import found, planted  # noqa: F401 - fixtures
 
 import headscan as hs
-from headscan.circuits.paths import _chains, _edges
+from headscan.wiring.paths import _chains, _edges
 
 A, B, C = (0, 1), (1, 2), (2, 3)
 

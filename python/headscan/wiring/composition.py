@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan.circuits.frames import Frames, layer_frames
 from headscan.common.vectors import normalise
+from headscan.wiring.frames import Frames, layer_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 
 import headscan as hs
-from headscan.circuits.chance import chance_moments, tail_probability
-from headscan.circuits.composition import compositions
+from headscan.wiring.chance import chance_moments, tail_probability
+from headscan.wiring.composition import compositions
 
 WIDTH = 31
 SPECTRA = {

@@ -7,8 +7,8 @@ import pytest
 
 import headscan as hs
 from architectures import BERT_TEXTS, OPEN_CLIP, TRANSFORMERS, shrunk, transformers_model
-from headscan.circuits.composition import channels_between, compositions
-from headscan.circuits.frames import SIDES, layer_frames
+from headscan.wiring.composition import channels_between, compositions
+from headscan.wiring.frames import SIDES, layer_frames
 
 TOWERS = [*((name, "image") for name in OPEN_CLIP if name != "ViTamin-S"), ("ViT-L-14", "text")]
 TOWERS += [(name, tower) for name in TRANSFORMERS for tower in ("image", "text") if name not in BERT_TEXTS]

@@ -11,7 +11,7 @@ import torch
 
 import headscan as hs
 from conftest import CONCEPTS, build_module
-from headscan.circuits.result import PAIR, parse_place, place_name
+from headscan.wiring.result import PAIR, parse_place, place_name
 
 WORD = "snow"
 
