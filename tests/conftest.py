@@ -7,6 +7,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
 
+from typing import Any
+
 import numpy as np
 import open_clip
 import pytest
@@ -20,7 +22,7 @@ from headscan.core.devices import devices_for
 
 torch.set_num_threads(2)
 
-TINY = {
+TINY: dict[str, Any] = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 3, "head_width": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.circuits.test_circuits import found, planted  # noqa: F401 - fixtures
+from tests.wiring.test_circuits import found, planted  # noqa: F401 - fixtures
 
 import headscan as hs
 from headscan.wiring.paths import _chains, _edges
@@ -17,7 +18,14 @@ A, B, C = (0, 1), (1, 2), (2, 3)
 @pytest.fixture(scope="module")
 def whole(planted):  # noqa: F811
     """Every channel of every pair of heads."""
-    options = {"parts": ("vo", "qk"), "level": 1.0, "pairs": 10_000, "channels": 99, "k": 2, "significance": 0}
+    options: dict[str, Any] = {
+        "parts": ("vo", "qk"),
+        "level": 1.0,
+        "pairs": 10_000,
+        "channels": 99,
+        "k": 2,
+        "significance": 0,
+    }
     made = hs.circuits(planted[0], planted[1], **options)
     assert len(made.channels) == 2 * 8 * made.info.explained
     return made
