@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import re
+from typing import Any
 from unittest import mock
 
 import open_clip
@@ -12,8 +13,14 @@ import timm
 import torch
 import transformers
 
-SMALL_TIMM = {"depth": 2, "embed_dim": 48, "num_heads": 4}
-SMALL_SWIN = {"depths": (1, 1, 1, 2), "embed_dim": 8, "num_heads": (1, 1, 2, 4), "img_size": 64, "window_size": 2}
+SMALL_TIMM: dict[str, Any] = {"depth": 2, "embed_dim": 48, "num_heads": 4}
+SMALL_SWIN: dict[str, Any] = {
+    "depths": (1, 1, 1, 2),
+    "embed_dim": 8,
+    "num_heads": (1, 1, 2, 4),
+    "img_size": 64,
+    "window_size": 2,
+}
 OPEN_CLIP = (  # one of each kind in open_clip's list
     "ViT-B-32",
     "ViT-B-32-quickgelu",
@@ -83,13 +90,14 @@ def shrunk(name: str, **vision: object) -> torch.nn.Module:
     elif vision_config["timm_model_name"].startswith("vitamin"):  # its convolutions fix the width
         small, vision_config["image_size"] = {"depth": 2, "img_size": 64}, 64
     else:
-        patch = int(re.search(r"patch(\d+)", vision_config["timm_model_name"])[1])
+        patch = int(re.findall(r"patch(\d+)", vision_config["timm_model_name"])[0])
         vision_config["image_size"] = small["img_size"] = 4 * patch
     vision_config |= vision
     if "hf_model_name" in text_config:
         text_config["hf_model_pretrained"] = False
     text_config |= {"layers": 2, "width": 48, "heads": 4, "vocab_size": 64, "context_length": 8}
-    create, more = functools.partial(timm.create_model, **small), {}
+    create = functools.partial(timm.create_model, **small)
+    more: dict[str, Any] = {}
     if "multimodal_cfg" in config:
         more["multimodal_cfg"] = config["multimodal_cfg"] | {"layers": 1, "width": 48, "heads": 4}
     with (
@@ -126,11 +134,16 @@ def hf_text_config(name: str, *, small: bool = True) -> transformers.PretrainedC
 
 def transformers_model(name: str) -> torch.nn.Module:
     """Build a two-tower model of transformers with few, narrow layers."""
-    layer = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}
+    layer: dict[str, Any] = {
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     text = {"vocab_size": 64, "max_position_embeddings": 8, "bos_token_id": 1, "eos_token_id": 63, "pad_token_id": 0}
     vision = {"patch_size": 8} | ({"num_patches": 16} if name == "Siglip2Model" else {"image_size": 32})
     projection = {"projection_size": 48} if "Siglip" in name else {}
-    options = {"text_config": layer | text | projection, "vision_config": layer | vision}
+    options: dict[str, Any] = {"text_config": layer | text | projection, "vision_config": layer | vision}
     options |= {} if projection else {"projection_dim": 40}
     kind = name.replace("Model", "Config")
     if name == "AltCLIPModel":

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -70,7 +71,7 @@ def test_the_first_command_prints_the_table(capsys):
 
 
 def test_the_report_s_examples_run(tmp_path, monkeypatch):
-    opened = []
+    opened: list[Any] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     (tmp_path / "photos").mkdir()
     for shade in (10, 200):

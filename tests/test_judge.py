@@ -7,6 +7,7 @@ import http.server
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,9 @@ class Service:
     """A chat service on the loopback that answers as the test says."""
 
     def __init__(self):
-        self.requests, self.answer, self.lock = [], lambda number, prompt: (200, "4"), threading.Lock()
+        self.requests: list[Any] = []
+        self.answer: Any = lambda number, prompt: (200, "4")
+        self.lock = threading.Lock()
         self.piece, self.pause = 1 << 30, 0.0
         service = self
 
@@ -41,7 +44,7 @@ class Service:
                 with service.lock:
                     service.requests.append((self.path, self.headers.get("Authorization"), body))
                     status, content = service.answer(len(service.requests), body["messages"][0]["content"])
-                headers = {}
+                headers: dict[str, str] = {}
                 if isinstance(content, tuple):
                     content, headers = content
                 data = content if isinstance(content, bytes) else completion(content)

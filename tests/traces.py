@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ class Trace(NamedTuple):
 
 def traced(traces, run):
     """Run a model and return, for every layer, the arrays that passed there."""
-    caught = [{} for _ in traces]
+    caught: list[dict[int, Any]] = [{} for _ in traces]
     handles = []
     for trace, keep in zip(traces, caught, strict=True):
         for name in ("x", "norm"):

@@ -153,7 +153,7 @@ def test_the_help_fits_a_screen(monkeypatch, capsys):
 def test_the_first_example_of_every_command_runs_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, parser in commands().items():
-        example = re.search(r"^  headscan (.*)$", parser.epilog, flags=re.MULTILINE)[1]
+        example = re.findall(r"^  headscan (.*)$", parser.epilog or "", flags=re.MULTILINE)[0]
         assert main.main(shlex.split(example)) == 0, (example, capsys.readouterr().err)
         assert capsys.readouterr().out, name
 
@@ -361,7 +361,7 @@ def test_a_process_is_interrupted_with_one_line(tmp_path):
     work = "print('at work', flush=True) or __import__('time').sleep(100)"
     patch = f"import headscan.models.text; headscan.models.text.evaluating = lambda module: {work}"
     with start("scan", "demo", "--out", tmp_path / "out", before=patch) as process:
-        assert process.stdout.readline() == "at work\n"
+        assert process.stdout is not None and process.stdout.readline() == "at work\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "headscan: interrupted\n")
@@ -393,7 +393,7 @@ def test_an_interrupt_during_imports_is_one_line(tmp_path, command, slow):
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), package])}
     started = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": settings, "cwd": tmp_path}
     with subprocess.Popen([sys.executable, *command], **started) as process:
-        assert process.stdout.readline() == "importing\n"
+        assert process.stdout is not None and process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "headscan: interrupted\n")
@@ -438,6 +438,7 @@ def test_foreign_text_cannot_steer_the_terminal(model, tmp_path):
     scan = hs.scan(model, hs.load_dictionary(hostile, model=model, cache=False), layers=0, k=5, coherence=0.0)
     file = io.StringIO()
     table = _strongest(scan, rows=8)
+    assert table.text is not None
     print_rows(table.text, title=table.title, columns=table.columns, file=file)
     shown = re.sub(r"\s", "", file.getvalue())
     assert "[red]cat[/red]" in shown

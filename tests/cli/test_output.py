@@ -51,7 +51,8 @@ def commands(folder, out):
 
 def test_every_command_answers_as_one_json_document(folder, tmp_path, capsys):
     lines = commands(folder, tmp_path)
-    assert set(lines) == set(main.parser()._subparsers._group_actions[0].choices)
+    commands_of = main.parser()._subparsers
+    assert commands_of is not None and set(lines) == set(commands_of._group_actions[0].choices or ())
     for name, (arguments, tables) in lines.items():
         assert main.main([*arguments, "--json"]) == 0, name
         out, err = capsys.readouterr()

@@ -9,6 +9,7 @@ import pytest
 
 from headscan.cli import main
 from headscan.cli.options import add_command
+from headscan.cli.output import Output
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def tool():
     spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "tools" / "cli_reference.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -35,7 +37,12 @@ def test_what_says_nothing_of_itself_is_refused(tool, monkeypatch, undocumented)
         def add(commands):
             words = "" if undocumented == "command" else "Does nothing."
             parser = add_command(
-                commands, "nothing", None, summary="nothing", description=words, examples="example:\n"
+                commands,
+                "nothing",
+                lambda args: Output([]),
+                summary="nothing",
+                description=words,
+                examples="example:\n",
             )
             if undocumented == "option":
                 parser.add_argument("--bare")

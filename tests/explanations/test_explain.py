@@ -51,6 +51,7 @@ def test_an_image_goes_through_the_models_own_preprocessing(saved_model, diction
         embedding = saved_model.module.encode_image(tensor[None])[0].double().numpy()
     np.testing.assert_allclose(said.embedding, embedding, atol=1e-4)
     assert_explained(said, embedding, saved_model.image_mean, dictionary)
+    assert said.contributions is not None
     np.testing.assert_allclose(said.contributions.total(), said.embedding, atol=1e-5)
     for same in (Image.open(photo), hs.preprocess(saved_model, photo), str(photo)):
         np.testing.assert_array_equal(hs.explain(saved_model, dictionary, image=same).atoms, said.atoms)
@@ -73,6 +74,7 @@ def test_texts_and_vectors(saved_model, dictionary, tmp_path):
 
 def test_the_words_of_what_wrote_an_image_are_those_of_the_scan(saved_model, dictionary, photo):
     said = hs.explain(saved_model, dictionary, image=photo)
+    assert said.contributions is not None
     rows = hs.written_in_words(said.contributions, saved_model, dictionary, count=12)
     parts = said.contributions.table().query("part == 'direction'").head(12)
     np.testing.assert_array_equal(rows.share, parts.share)

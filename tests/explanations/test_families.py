@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -29,7 +31,7 @@ def test_random_weights_give_uniform_p_values_in_every_family(model, dictionary,
 
 
 def test_every_row_is_judged_within_its_part_and_side(model, dictionary, tmp_path):
-    options = {"k": 3, "significance": 400}
+    options: dict[str, Any] = {"k": 3, "significance": 400}
     whole = hs.scan(model, dictionary, parts=("vo", "qk", "mlp"), sides=("write", "read"), **options)
     alone = hs.scan(model, dictionary, **options).table()
     table = whole.table()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -85,7 +87,8 @@ def test_the_text_goes_through_every_template_of_the_dictionary(model):
     centred = mean / np.linalg.norm(mean) - dictionary.mean
     similar = dict(zip(CONCEPTS, dictionary.atoms @ (centred / np.linalg.norm(centred)), strict=True))
     expected = plain_scores(scan, similar).sort_values(ascending=False, kind="stable")
-    for given in ({"dictionary": dictionary}, {}):
+    options: tuple[dict[str, Any], ...] = ({"dictionary": dictionary}, {})
+    for given in options:
         found = scan.find("pond", model=model, **given)
         np.testing.assert_allclose(found.score, expected.head(10), atol=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import headscan as hs
 from headscan.common import files
 
-NULL = {"k": 3, "coherence": 0.3, "count": 60}
+NULL: dict[str, Any] = {"k": 3, "coherence": 0.3, "count": 60}
 
 
 def null(model, dictionary, **options):
@@ -43,7 +44,14 @@ def test_profiles_scale_the_coordinates(model, dictionary):
 def test_the_cache_answers_and_tells_parameters_apart(model, dictionary, monkeypatch):
     first = null(model, dictionary)
     flat = np.ones((1, model.width))
-    changes = ({"k": 2}, {"coherence": 0.0}, {"count": 61}, {"seed": 1}, {"centred": False}, {"method": "mp"})
+    changes: tuple[dict[str, Any], ...] = (
+        {"k": 2},
+        {"coherence": 0.0},
+        {"count": 61},
+        {"seed": 1},
+        {"centred": False},
+        {"method": "mp"},
+    )
     for other in (*changes, {"profiles": flat * np.linspace(1, 2, model.width)}):
         assert not np.array_equal(null(model, dictionary, **other).fidelity, first.fidelity)
     unmeant = hs.JointMap(final=hs.joint_map(model).final, image_mean=None)

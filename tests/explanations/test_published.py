@@ -84,6 +84,7 @@ def test_an_image_mean_is_read(model, bundle, tmp_path):
     mean = torch.arange(24) / 200
     torch.save(mean, tmp_path / "image_mean.pt")
     loaded = hs.load_model(f"local-dir:{bundle}", image_mean=tmp_path / "image_mean.pt")
+    assert loaded.image_mean is not None
     np.testing.assert_allclose(loaded.image_mean, mean.numpy())
     torch.save({"mean": mean}, tmp_path / "image_mean.pt")
     with pytest.raises(hs.HeadscanError, match="must be one floating-point tensor of 1 axes, it holds dict"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def _cut(folder):
     data.write_bytes(data.read_bytes()[:-20])
 
 
-DAMAGES = {
+DAMAGES: dict[str, tuple[Any, str]] = {
     "gone": (shutil.rmtree, "there is no scan folder"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "holds no manifest.json"),
     "no table": (lambda folder: (folder / "explanations.parquet").unlink(), "holds no explanations.parquet"),

@@ -183,7 +183,7 @@ def test_what_is_not_a_loaded_model_is_refused(model, dictionary):
     with pytest.raises(hs.HeadscanError, match=r"model must be one from load_model, not open_clip\.model\.CLIP"):
         hs.scan(model.module, dictionary)
     with pytest.raises(hs.HeadscanError, match="dictionary must be one from load_dictionary, not str"):
-        hs.scan(model, "demo")
+        hs.scan(model, "demo")  # type: ignore[arg-type]
 
 
 def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):
@@ -192,7 +192,12 @@ def test_the_threads_asked_for_do_all_the_work(model, dictionary, monkeypatch):
     asked = []
     real = hs.svd_factored
     module = sys.modules["headscan.heads.parts"]
-    monkeypatch.setattr(module, "svd_factored", lambda *a, threads, device: asked.append(threads) or real(*a))
+
+    def svd_factored(*arrays, threads, device):
+        asked.append(threads)
+        return real(*arrays)
+
+    monkeypatch.setattr(module, "svd_factored", svd_factored)
     hs.scan(model, dictionary, layers=[0, 1], threads=2, significance=0)
     assert asked == [2, 2]
 

@@ -21,7 +21,9 @@ def test_the_fit_finds_the_parameters(shape):
     scale, found = _fit(drawn)
     assert scale[0] == pytest.approx(3.0, rel=0.05) and found[0] == pytest.approx(shape, abs=0.03)
     x = np.array([0.1, 3.0, 40.0])
-    np.testing.assert_allclose(_survival(x, 3.0, np.array(shape)), genpareto.sf(x, shape, scale=3.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        _survival(x, np.array(3.0), np.array(shape)), genpareto.sf(x, shape, scale=3.0), rtol=1e-6
+    )
 
 
 def test_the_distance_is_anderson_and_darlings():
@@ -34,17 +36,18 @@ def test_the_distance_is_anderson_and_darlings():
 def test_p_values_go_on_below_the_floor_and_err_on_the_side_of_chance():
     depths = np.array([1e-4, 1e-5, 1e-6, 1e-8])
     values = np.sqrt(beta.isf(depths, 0.5, 31.5))
-    ratios = []
+    rows = []
     for seed in range(40):
         tail = fit_tail(cosines(np.random.default_rng(seed), 10_000))
-        ratios.append(tail.p_values(values) / depths)
-    ratios = np.array(ratios)
+        assert tail is not None
+        rows.append(tail.p_values(values) / depths)
+    ratios = np.array(rows)
     # An upper 95 % limit: below the truth in one of twenty; of 40 no more than binomial chance lets.
     assert all(
         binomtest(int(column.sum()), 40, 0.05).pvalue > 0.01 or column.mean() < 0.05 for column in ratios.T < 1
     )
     assert (np.median(ratios, axis=0)[:3] < [4, 12, 40]).all()  # and not far above it
-    assert (tail.p_values(np.array([0.999, 1.0])) > 0).all()
+    assert tail is not None and (tail.p_values(np.array([0.999, 1.0])) > 0).all()
 
 
 def test_p_values_fall_as_values_rise_and_agree_with_counting_above():

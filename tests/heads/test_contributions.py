@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ import headscan as hs
 from conftest import build_module
 
 # float32 forward passes of tiny towers: a few rounding errors of 1e-7 relative to embeddings of length about 10.
-CLOSE = {"atol": 5e-6, "rtol": 0}
+CLOSE: dict[str, Any] = {"atol": 5e-6, "rtol": 0}
 TOWERS = [
     {},
     {"pool_type": "avg"},
@@ -103,7 +105,12 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_what_cannot_be_split_is_refused(model):
-    for image in (np.zeros((3, 16, 16)), torch.zeros(1, 3, 16, 16), torch.zeros(3, 16, 16, dtype=torch.uint8)):
+    images: tuple[Any, ...] = (
+        np.zeros((3, 16, 16)),
+        torch.zeros(1, 3, 16, 16),
+        torch.zeros(3, 16, 16, dtype=torch.uint8),
+    )
+    for image in images:
         with pytest.raises(hs.HeadscanError, match="an image must be a preprocessed floating-point tensor"):
             hs.contributions(model, image)
     with pytest.raises(hs.HeadscanError, match="no class token or averaged tokens to read, but the pooling 'none'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import headscan as hs
 from conftest import build_module
 from headscan.heads.layers import parse_layers, select_layers
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "layer scale": {"ls_init_value": 0.5},
     "custom block": {"block_type": "custom"},

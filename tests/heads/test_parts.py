@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -115,12 +117,13 @@ def test_scans_saved_before_there_were_parts_are_of_the_image_towers_heads(model
 
 
 def test_parts_and_towers_refused(model, dictionary):
-    for options, says in [
+    refusals: list[tuple[dict[str, Any], str]] = [
         ({"parts": "ov"}, "parts are vo, qk, mlp_svd, mlp_neuron, mlp, not 'ov'"),
         ({"parts": ()}, r"not \[\]"),
         ({"tower": "audio"}, "a tower is 'image' or 'text', not 'audio'"),
         ({"tower": "text", "layers": [2]}, "no layer 2: the text tower has layers 0 to 1"),
-    ]:
+    ]
+    for options, says in refusals:
         with pytest.raises(hs.HeadscanError, match=says):
             hs.scan(model, dictionary, **options)
     assert checked_parts(["mlp_neuron", "vo"]) == ("vo", "mlp_neuron")

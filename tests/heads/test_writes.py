@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,7 @@ def test_the_heads_and_the_bias_make_up_what_the_attention_adds(options):
     pixels = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     written = head_writes(model, pixels)  # (n, layers, heads, width)
     for layer, block in enumerate(module.visual.transformer.resblocks):
-        added = []
+        added: list[Any] = []
         hook = block.ls_1.register_forward_hook(lambda part, given, made, added=added: added.append(made[:, 0]))
         with torch.inference_mode():
             module.visual(pixels)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -225,7 +226,7 @@ def test_the_command_writes_beside_the_scan_or_where_it_is_told(scan, tmp_path, 
     assert main.main(["report", str(folder)]) == 0
     said = capsys.readouterr().out
     assert re.fullmatch(rf"240 explanations in {re.escape(str(folder / 'report.html'))} \(0\.\d MB\)\n", said)
-    opened = []
+    opened: list[Any] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     assert main.main(["report", str(folder), "--out", str(tmp_path / "mine.html"), "--open"]) == 0
     assert opened == [(tmp_path / "mine.html").as_uri()]

