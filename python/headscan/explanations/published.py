@@ -18,7 +18,7 @@ from headscan.explanations.directions import reconstruct
 from headscan.explanations.result import Scan
 from headscan.explanations.table import ScanInfo, dictionary_facts, make_table, model_facts
 from headscan.heads.parts import part_directions
-from headscan.models.joint import joint_map
+from headscan.models.joint import JointMap, joint_map
 from headscan.models.model import Model, check_model
 from headscan.models.published import read_saved
 
@@ -43,6 +43,11 @@ class _File:
     method: str
     coherence: float
     k: int
+
+    @property
+    def settings(self) -> tuple[bool, str, float, int]:
+        """What files must share to be one scan."""
+        return self.folded, self.method, self.coherence, self.k
 
 
 def load_published_scan(
@@ -81,42 +86,12 @@ def load_published_scan(
     given = sorted((_described(path) for path in _paths(source)), key=lambda file: (file.layer, file.side))
     first = given[0]
     for file in given:
-        if (file.folded, file.method, file.coherence, file.k) != (
-            first.folded,
-            first.method,
-            first.coherence,
-            first.k,
-        ):
+        if file.settings != first.settings:
             raise HeadscanError(f"{file.path.name} and {first.path.name} have different settings: read them apart")
         if file.layer >= model.layers:
             raise HeadscanError(f"{file.path.name} is of a layer that {model.name} has not: it has {model.layers}")
     joint = joint_map(model)
-    columns: list[dict[str, Any]] = []
-    for file in given:
-        directions = part_directions(
-            model, "vo", layer=file.layer, tower="image", sides=(file.side,), fold=file.folded, threads=0
-        )
-        scores, indices = _codes(file, model, dictionary, rows)
-        kept = directions.index < len(scores) // model.heads
-        vectors = directions.vectors[kept]
-        rebuilt = reconstruct(indices, scores, dictionary.packed)
-        columns.append(
-            {
-                "layer": np.full(len(scores), file.layer),
-                "head": directions.head[kept],
-                "index": directions.index[kept],
-                "side": directions.side[kept],
-                "sigma": directions.sigma[kept],
-                "pole": np.full(len(scores), "+", dtype=object),
-                "indices": indices,
-                "coefficients": scores,
-                "fidelity": cosine(vectors, joint.to_width(rebuilt)),
-                "joint_fidelity": cosine(joint.to_joint(vectors), rebuilt),
-                "certified": np.zeros(len(scores), dtype=bool),
-                "tower": np.full(len(scores), "image", dtype=object),
-                "part": np.full(len(scores), "vo", dtype=object),
-            }
-        )
+    columns = [_columns(file, model, dictionary, rows, joint=joint) for file in given]
     gathered = {name: np.concatenate([one[name] for one in columns]) for name in columns[0]}
     info = ScanInfo(
         headscan=files.package_version(), created=files.now(), **model_facts(model),
@@ -125,6 +100,34 @@ def load_published_scan(
         poles=("+",), k=first.k, coherence=first.coherence, method=first.method, folded=first.folded,
     )  # fmt: skip
     return Scan(info=info, explanations=make_table(gathered, texts=dictionary.texts, k=first.k))
+
+
+def _columns(
+    file: _File, model: Model, dictionary: Dictionary, rows: NDArray[np.int64] | None, *, joint: JointMap
+) -> dict[str, Any]:
+    """Return the table's columns of one published file."""
+    directions = part_directions(
+        model, "vo", layer=file.layer, tower="image", sides=(file.side,), fold=file.folded, threads=0
+    )
+    scores, indices = _codes(file, model, dictionary, rows)
+    kept = directions.index < len(scores) // model.heads
+    vectors = directions.vectors[kept]
+    rebuilt = reconstruct(indices, scores, dictionary.packed)
+    return {
+        "layer": np.full(len(scores), file.layer),
+        "head": directions.head[kept],
+        "index": directions.index[kept],
+        "side": directions.side[kept],
+        "sigma": directions.sigma[kept],
+        "pole": np.full(len(scores), "+", dtype=object),
+        "indices": indices,
+        "coefficients": scores,
+        "fidelity": cosine(vectors, joint.to_width(rebuilt)),
+        "joint_fidelity": cosine(joint.to_joint(vectors), rebuilt),
+        "certified": np.zeros(len(scores), dtype=bool),
+        "tower": np.full(len(scores), "image", dtype=object),
+        "part": np.full(len(scores), "vo", dtype=object),
+    }
 
 
 def layer_of(path: Path) -> int:

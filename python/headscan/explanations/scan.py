@@ -150,10 +150,30 @@ def scan(
         significance=whole_number(significance, "significance", least=0),
     )
     joint = joint_map(model) if tower == "image" else JointMap(source.read_final(), dictionary.mean)
+    columns = _explained(model, dictionary, info, joint=joint, threads=threads, device=device, progress=progress)
+    if info.significance:
+        judged, chance = judge_families(
+            columns, model, dictionary, joint=joint, info=info, threads=threads, device=device
+        )
+        columns, info = columns | judged, replace(info, chance=chance)
+    return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
+
+
+def _explained(
+    model: Model,
+    dictionary: Dictionary,
+    info: ScanInfo,
+    *,
+    joint: JointMap,
+    threads: int,
+    device: devices.Device,
+    progress: bool | None,
+) -> dict[str, Any]:
+    """Decompose and explain what `info` asks for, and return the table's columns, significance apart."""
     labels: list[_Directions] = []
     explained: list[Explanations] = []
-    in_a_layer = sum(count_directions(model, part, tower=tower, sides=info.sides) for part in info.parts)
-    total = len(chosen) * in_a_layer * len(info.poles)
+    in_a_layer = sum(count_directions(model, part, tower=info.tower, sides=info.sides) for part in info.parts)
+    total = len(info.layers) * in_a_layer * len(info.poles)
     with progress_bar("explaining directions", total=total, unit="directions", show=progress) as advance:
         for batch in _batches(_layer_directions(model, info, threads=threads, device=device)):
             explained.append(
@@ -171,13 +191,7 @@ def scan(
             )
             labels.append(_without_vectors(batch))
             advance(len(batch))
-    columns = {"tower": tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
-    if info.significance:
-        judged, chance = judge_families(
-            columns, model, dictionary, joint=joint, info=info, threads=threads, device=device
-        )
-        columns, info = columns | judged, replace(info, chance=chance)
-    return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
+    return {"tower": info.tower} | _gather(labels, skip=("vectors",)) | _gather(explained)
 
 
 def _layer_directions(model: Model, info: ScanInfo, *, threads: int, device: devices.Device) -> Iterator[_Directions]:
