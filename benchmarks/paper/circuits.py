@@ -22,7 +22,7 @@ import headscan as hs
 from common import RESULTS, add_options, demo_world, load, markdown
 from headscan.heads.writes import head_writes
 from headscan.wiring.circuits import paired_rows
-from headscan.wiring.result import PAIR, place_name
+from headscan.wiring.result import PAIR, node_name
 
 FIRST_SEED = 41_000_010
 TOP, CONTROLS, RESAMPLES, LEAST_HELD = 40, 10, 2000, 20
@@ -167,7 +167,7 @@ def measure(made, heads, pictures, present, atoms):
         controls = [ratio(heads.change(*where, matched(read[pair], w, rng)), held) for _ in range(CONTROLS)]
         records.append(
             {
-                "name": f"{place_name(*pair[1:3])} > {place_name(*pair[5:7])} {pair[4]}, channel {row['channel']}",
+                "name": f"{node_name(*pair[1:3])} > {node_name(*pair[5:7])} {pair[4]}, channel {row['channel']}",
                 "side": where[0], "layer": where[1], "strength": row["strength"], "p": said["written_p_value"],
                 "ratio": ratio(change, held), "controls": controls, "words": said["written_concepts"],
                 "held": int(held.sum()),

@@ -11,7 +11,7 @@ import torch
 
 import headscan as hs
 from conftest import CONCEPTS, build_module
-from headscan.wiring.result import PAIR, parse_place, place_name
+from headscan.wiring.result import PAIR, node_name, parse_node
 
 WORD = "snow"
 
@@ -145,8 +145,8 @@ def test_bad_options_are_refused(planted, options, says):
 
 def test_places_are_named():
     for layer, head in ((0, 3), (11, -1)):
-        assert parse_place(place_name(layer, head)) == (layer, head)
-    assert parse_place("L7") == (7, None)
+        assert parse_node(node_name(layer, head)) == (layer, head)
+    assert parse_node("L7") == (7, None)
     for wrong in ("7.2", "L7.H", "L7.mlp", ""):
-        with pytest.raises(hs.HeadscanError, match="a place is written L3"):
-            parse_place(wrong)
+        with pytest.raises(hs.HeadscanError, match="a node is written L3"):
+            parse_node(wrong)

@@ -89,7 +89,7 @@ def test_ends_choose_and_weigh(planted, found):  # noqa: F811
 
 def test_refusals(planted, found, model):  # noqa: F811
     for options, says in (
-        ({"depth": 0}, "depth must be"), ({"least": 3, "depth": 2}, "depth must be"), ({"into": "7"}, "a place is"),
+        ({"depth": 0}, "depth must be"), ({"least": 3, "depth": 2}, "depth must be"), ({"into": "7"}, "a node is"),
         ({"side": "values"}, "side is one of"), ({"index": 99}, "index must be"), ({"count": -1}, "count must be"),
     ):  # fmt: skip
         with pytest.raises(hs.HeadscanError, match=says):

@@ -92,12 +92,12 @@ def _run(options: argparse.Namespace) -> Output:
 
 def _named(channels: pd.DataFrame) -> list[dict[str, Any]]:
     """Return channels with the names of their places, and their words under short names."""
-    from headscan.wiring.result import place_name
+    from headscan.wiring.result import node_name
 
     return [
         {
-            "from": place_name(row["writer_layer"], row["writer_head"]),
-            "to": place_name(row["reader_layer"], row["reader_head"]),
+            "from": node_name(row["writer_layer"], row["writer_head"]),
+            "to": node_name(row["reader_layer"], row["reader_head"]),
             **row,
             "written": row["written_concepts"],
             "read": row["read_concepts"],

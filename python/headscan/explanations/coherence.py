@@ -51,15 +51,15 @@ def concept_coherence(
     HeadscanError
         If the dictionary is not the scan's, or no sentence encoder is installed.
     """
-    rows, places = scan.explanations, range(scan.info.k)
-    coefficients = rows[[f"coefficient_{place}" for place in places]].to_numpy()
-    atoms = rows[[f"atom_{place}" for place in places]].to_numpy()
+    rows, columns = scan.explanations, range(scan.info.k)
+    coefficients = rows[[f"coefficient_{column}" for column in columns]].to_numpy()
+    atoms = rows[[f"atom_{column}" for column in columns]].to_numpy()
     if dictionary is not None:
         if dictionary.hash != scan.info.dictionary_hash:
             raise HeadscanError(f"the dictionary {dictionary.source} is not the scan's, {scan.info.dictionary}")
         return code_coherence(atoms, coefficients, dictionary.atoms)
     used, first, code = np.unique(atoms, return_index=True, return_inverse=True)
-    words = rows[[f"concept_{place}" for place in places]].to_numpy().ravel()[first]
+    words = rows[[f"concept_{column}" for column in columns]].to_numpy().ravel()[first]
     embeddings = (encode or encode_sentences)(list(words)) if len(used) else np.empty((0, 1))
     return code_coherence(code.reshape(atoms.shape), coefficients, np.asarray(embeddings))
 
@@ -82,8 +82,8 @@ def code_coherence(
         NaN where there is no pair.
     """
     total, squares, used = np.zeros((len(indices), embeddings.shape[1])), np.zeros(len(indices)), coefficients > 0
-    for place in range(indices.shape[1]):  # one atom of each code at a time: (n, k, width) would not fit
-        rows = embeddings[indices[:, place]].astype(np.float64) * used[:, place, None]
+    for column in range(indices.shape[1]):  # one atom of each code at a time: (n, k, width) would not fit
+        rows = embeddings[indices[:, column]].astype(np.float64) * used[:, column, None]
         total += rows
         squares += np.einsum("ne,ne->n", rows, rows)
     count = used.sum(axis=1)

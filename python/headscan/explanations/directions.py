@@ -129,6 +129,6 @@ def reconstruct(
 ) -> NDArray[np.float64]:
     """Return the codes' reconstructions (n, joint_dim), gathering one atom per code at a time."""
     rebuilt = np.zeros((len(indices), atoms.width))
-    for place in range(indices.shape[1]):
-        rebuilt += coefficients[:, place, None] * atoms.take(indices[:, place].clip(min=0))  # -1 has coefficient 0
+    for column in range(indices.shape[1]):
+        rebuilt += coefficients[:, column, None] * atoms.take(indices[:, column].clip(min=0))  # -1 has coefficient 0
     return rebuilt

@@ -190,11 +190,13 @@ def written_in_words(
         vh = svd_factored(factors.left[0], factors.right[0], threads=threads)[2]
         vectors[layer == number] = vh[head[layer == number], index[layer == number]]
     vectors *= np.where(rows["pole"] == "+", 1.0, -1.0)[:, None]
-    said = explain_directions(vectors, dictionary, joint=joint_map(model), k=k, coherence=coherence, threads=threads)
+    explained = explain_directions(
+        vectors, dictionary, joint=joint_map(model), k=k, coherence=coherence, threads=threads
+    )
     labels = {name: rows[name].to_numpy() for name in ("layer", "head", "index", "pole")}
-    table = make_table(labels | vars(said), texts=dictionary.texts, k=k)
-    for place, name in enumerate(("share", "coefficient")):
-        table.insert(place, name, rows[name].to_numpy())
+    table = make_table(labels | vars(explained), texts=dictionary.texts, k=k)
+    for column, name in enumerate(("share", "coefficient")):
+        table.insert(column, name, rows[name].to_numpy())
     return table
 
 

@@ -107,10 +107,10 @@ def family_profiles(
     """Return the root mean square of each coordinate over a family's directions, (layers, width), 1 on average."""
     profiles = []
     for layer in range(model.get_tower(tower).layers):
-        found = part_directions(
+        decomposed = part_directions(
             model, part, layer=layer, tower=tower, sides=(side,) if part == "vo" else (), fold=fold, threads=threads
         )
-        squares = (found.vectors[found.side == side] ** 2).mean(axis=0)
+        squares = (decomposed.vectors[decomposed.side == side] ** 2).mean(axis=0)
         profiles.append(np.sqrt(squares / max(squares.mean(), 1e-300)))
     return np.round(np.stack(profiles), _DIGITS)
 

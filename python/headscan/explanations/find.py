@@ -78,8 +78,8 @@ def brought_by_concepts(
     words = _words(text)
     if not words:
         raise HeadscanError(f"a text to find needs at least one word, not {text!r}")
-    places = range(info.k)
-    concepts = rows[[f"{prefix}concept_{place}" for place in places]].to_numpy(dtype=object)
+    columns = range(info.k)
+    concepts = rows[[f"{prefix}concept_{column}" for column in columns]].to_numpy(dtype=object)
     named = concepts.ravel().copy()
     named[named == ""] = None
     code, used = pd.factorize(named)  # -1 where there is no concept
@@ -91,7 +91,7 @@ def brought_by_concepts(
         raise HeadscanError(
             "a dictionary alone cannot encode the text: pass its model too, or neither to match words"
         )
-    coefficients = rows[[f"{prefix}coefficient_{place}" for place in places]].to_numpy()
+    coefficients = rows[[f"{prefix}coefficient_{column}" for column in columns]].to_numpy()
     return coefficients * np.append(similarity, 0.0)[code.reshape(coefficients.shape)], concepts
 
 
@@ -109,7 +109,7 @@ def _by_meaning(
     if dictionary is None:  # packaged lists are in the cache already; of others only the file's name is known
         source = info.dictionary if info.dictionary in PACKAGED else list(concepts)
         dictionary = load_dictionary(source, model=model, template=info.template.split(" | "))
-    row = {concept: place for place, concept in enumerate(dictionary.texts)}
+    row = {concept: index for index, concept in enumerate(dictionary.texts)}
     missing = next((concept for concept in concepts if concept not in row), None)
     if missing is not None:
         raise HeadscanError(f"the dictionary {dictionary.source} is not the scan's: it has no concept {missing!r}")
@@ -125,5 +125,5 @@ def _words(text: str) -> set[str]:
 def _reason(concepts: Sequence[str], brought: NDArray[np.float64]) -> str:
     """Name the concepts that made a row match and what each brought, the most first."""
     order = np.argsort(-brought, kind="stable")
-    shown = [place for place in order if brought[place] > max(0.0, _SHOWN * brought.max())]
-    return ", ".join(f"{concepts[place]} {brought[place]:.2f}" for place in shown)
+    shown = [column for column in order if brought[column] > max(0.0, _SHOWN * brought.max())]
+    return ", ".join(f"{concepts[column]} {brought[column]:.2f}" for column in shown)

@@ -52,8 +52,8 @@ class Explanation:
     @classmethod
     def of(cls, row: pd.Series[Any]) -> Explanation:
         """Make one from a row of `Scan.table`."""
-        places = [name.removeprefix("atom_") for name in row.index if name.startswith("atom_")]
-        pairs = [(str(row[f"concept_{place}"]), float(row[f"coefficient_{place}"])) for place in places]
+        columns = [name.removeprefix("atom_") for name in row.index if name.startswith("atom_")]
+        pairs = [(str(row[f"concept_{column}"]), float(row[f"coefficient_{column}"])) for column in columns]
         shown = sorted((pair for pair in pairs if pair[1] >= _LEAST_COEFFICIENT), key=lambda pair: -pair[1])
         return cls(
             layer=int(row["layer"]),
@@ -138,7 +138,7 @@ class Head:
 def scan_html(table: pd.DataFrame, info: ScanInfo) -> str:
     """Return a scan as HTML: what it is of, and its explanations of largest sigma times fidelity."""
     best = (table["sigma"] * table["fidelity"]).nlargest(_ROWS).index
-    rows = [Explanation.of(table.loc[place]) for place in best]
+    rows = [Explanation.of(table.loc[label]) for label in best]
     note = (
         f"{len(table):,} explanations over {info.concepts:,} concepts ({info.dictionary}), method {info.method}; "
         f"fidelity {info.fidelity_definition}; the clearest {len(rows)}"
@@ -157,8 +157,8 @@ def _table(rows: list[Explanation], *, title: str, note: str = "", where: bool) 
 
 
 def _cells(row: Explanation, *, where: bool) -> str:
-    place = [f"L{row.layer}.H{row.head}"] if where else []
-    plain = [*place, str(row.index), row.side, row.pole, f"{row.sigma:.3f}", f"{row.fidelity:.3f}"]
+    name = [f"L{row.layer}.H{row.head}"] if where else []
+    plain = [*name, str(row.index), row.side, row.pole, f"{row.sigma:.3f}", f"{row.fidelity:.3f}"]
     chips = "".join(_chip(concept, coefficient) for concept, coefficient in row.code) or "no concepts"
     cells = "".join(f'<td style="text-align: left">{html.escape(text)}</td>' for text in plain)
     return f'{cells}<td style="text-align: left">{chips}</td>'

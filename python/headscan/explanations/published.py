@@ -137,8 +137,8 @@ def layer_of(path: Path) -> int:
 
 def _paths(source: str | Path | Iterable[str | Path]) -> list[Path]:
     if isinstance(source, (str, Path)):
-        place = files.expanded(source)
-        paths = sorted(place.glob("layer-*.pt")) if place.is_dir() else [place]
+        path = files.expanded(source)
+        paths = sorted(path.glob("layer-*.pt")) if path.is_dir() else [path]
     else:
         paths = [files.expanded(path) for path in source]
     if not paths:

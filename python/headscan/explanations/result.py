@@ -265,9 +265,9 @@ def load_scan(folder: str | Path) -> Scan:
         If there is none, or its files are damaged or do not belong together.
     """
     info, (explanations,) = _FOLDER.load(folder, ScanInfo, defaults=_BEFORE)
-    for place, (name, value) in enumerate((("tower", "image"), ("part", "vo"))):
+    for column, (name, value) in enumerate((("tower", "image"), ("part", "vo"))):
         if name not in explanations:
-            explanations.insert(place, name, value)
+            explanations.insert(column, name, value)
     codes = sum(name.startswith("concept_") for name in explanations.columns)
     if info.k != codes:
         raise HeadscanError(f"{folder} is damaged: its table has {codes} concepts a row, its manifest says {info.k}")

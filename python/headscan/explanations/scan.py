@@ -199,7 +199,7 @@ def _layer_directions(model: Model, info: ScanInfo, *, threads: int, device: dev
     signs = np.array([1.0 if pole == "+" else -1.0 for pole in info.poles])
     poles = np.array(info.poles, dtype=object)
     for layer, part in itertools.product(info.layers, info.parts):
-        found = part_directions(
+        decomposed = part_directions(
             model,
             part,
             layer=layer,
@@ -209,16 +209,16 @@ def _layer_directions(model: Model, info: ScanInfo, *, threads: int, device: dev
             threads=threads,
             device=device,
         )
-        rows = len(found.sigma) * len(poles)
+        rows = len(decomposed.sigma) * len(poles)
         yield _Directions(
             part=np.full(rows, part, dtype=object),
             layer=np.full(rows, layer),
-            head=found.head.repeat(len(poles)),
-            index=found.index.repeat(len(poles)),
-            side=found.side.repeat(len(poles)),
-            pole=np.tile(poles, len(found.sigma)),
-            sigma=found.sigma.repeat(len(poles)),
-            vectors=(found.vectors[:, None, :] * signs[:, None]).reshape(rows, -1),
+            head=decomposed.head.repeat(len(poles)),
+            index=decomposed.index.repeat(len(poles)),
+            side=decomposed.side.repeat(len(poles)),
+            pole=np.tile(poles, len(decomposed.sigma)),
+            sigma=decomposed.sigma.repeat(len(poles)),
+            vectors=(decomposed.vectors[:, None, :] * signs[:, None]).reshape(rows, -1),
         )
 
 

@@ -138,15 +138,15 @@ def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.D
     import pandas as pd
 
     indices, coefficients = columns["indices"], columns["coefficients"]
-    used, places = np.unique(indices, return_inverse=True)
+    used, inverse = np.unique(indices, return_inverse=True)
     named = np.array([texts[atom] if atom >= 0 else "" for atom in used], dtype=object)
-    words = named[places.reshape(indices.shape)]  # (n, k)
+    words = named[inverse.reshape(indices.shape)]  # (n, k)
     table = {name: columns[name] for name in _LABELS if name in columns}
     table["concepts"] = [_joined(*row) for row in zip(words, coefficients, strict=True)]
-    for place in range(k):
-        table[f"concept_{place}"] = words[:, place]
-        table[f"atom_{place}"] = indices[:, place]
-        table[f"coefficient_{place}"] = coefficients[:, place]
+    for column in range(k):
+        table[f"concept_{column}"] = words[:, column]
+        table[f"atom_{column}"] = indices[:, column]
+        table[f"coefficient_{column}"] = coefficients[:, column]
     frame: pd.DataFrame = pd.DataFrame(table)
     return frame
 
@@ -154,7 +154,7 @@ def make_table(columns: dict[str, Any], *, texts: Sequence[str], k: int) -> pd.D
 def _joined(words: Sequence[str], coefficients: np.ndarray[Any, Any]) -> str:
     order = np.argsort(-np.abs(coefficients), kind="stable")
     signs = np.where(coefficients < 0, "-", "")
-    return ", ".join(f"{signs[place]}{words[place]}" for place in order if coefficients[place])
+    return ", ".join(f"{signs[column]}{words[column]}" for column in order if coefficients[column])
 
 
 def model_facts(model: Model) -> dict[str, Any]:

@@ -100,9 +100,9 @@ class Contributions:
 
     def _rows(self, part: str) -> Iterator[tuple[Any, ...]]:
         shape = getattr(self, _PARTS[part]).shape[:-1]
-        for place in np.ndindex(shape):
-            layer, head, index = (*place, -1, -1, -1)[:3]
-            coefficient = float(self.coefficients[place]) if part == "direction" else np.nan
+        for position in np.ndindex(shape):
+            layer, head, index = (*position, -1, -1, -1)[:3]
+            coefficient = float(self.coefficients[position]) if part == "direction" else np.nan
             pole = "" if part != "direction" else "+" if coefficient >= 0 else "-"
             yield part, layer, head, index, pole, coefficient
 
@@ -162,7 +162,7 @@ def contributions(model: Model, image: torch.Tensor, *, threads: int = 0) -> Con
         directions[layer] = coefficients[layer][..., None] * joint(vh)
         head_biases[layer] = joint(scale.sum() * factors.bias[0])
         attention_biases[layer] = joint(scale.sum() * tower.read_attention(layer).output_bias)
-    found = Contributions(
+    result = Contributions(
         embedding=traced.embedding,
         coefficients=coefficients,
         directions=directions,
@@ -172,10 +172,10 @@ def contributions(model: Model, image: torch.Tensor, *, threads: int = 0) -> Con
         start=joint(scale @ traced.layers[0].stream[0, tokens].numpy()),
         shift=final.shift @ final.projection,
     )
-    gap = np.linalg.norm(found.total() - found.embedding) / np.linalg.norm(found.embedding)
+    gap = np.linalg.norm(result.total() - result.embedding) / np.linalg.norm(result.embedding)
     if not gap < _CLOSE:
         raise HeadscanError(f"{model.name} adds to its embedding what is not accounted for: the parts miss {gap:.1%}")
-    return found
+    return result
 
 
 @dataclass(frozen=True, eq=False)

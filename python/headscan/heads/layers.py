@@ -56,9 +56,9 @@ def parse_layers(text: str) -> list[tuple[int, int]] | None:
         return None
     ranges = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(?:(-?\d{1,6})|(\d{1,6})\s*-\s*(\d{1,6}))\s*", part)
-        if found is None:
+        match = re.fullmatch(r"\s*(?:(-?\d{1,6})|(\d{1,6})\s*-\s*(\d{1,6}))\s*", part)
+        if match is None:
             raise HeadscanError(f"layers must be 'all', numbers or ranges such as '20-23' or '3,5-7', not {text!r}")
-        single, first, last = found.groups()
+        single, first, last = match.groups()
         ranges.append((int(single), int(single)) if single is not None else (int(first), int(last)))
     return ranges

@@ -48,12 +48,12 @@ def chunk_scan(table: pd.DataFrame, *, k: int, measures: Sequence[str]) -> dict[
         ``"texts"``: the distinct concepts; ``"layer-<number>"``: the columns of a layer's rows, codes as
         numbers of texts.
     """
-    atoms = table[[f"atom_{place}" for place in range(k)]].to_numpy()
-    concepts = table[[f"concept_{place}" for place in range(k)]].to_numpy(dtype=object)
+    atoms = table[[f"atom_{column}" for column in range(k)]].to_numpy()
+    concepts = table[[f"concept_{column}" for column in range(k)]].to_numpy(dtype=object)
     _, first, local = np.unique(atoms, return_index=True, return_inverse=True)
     chunks: dict[str, Any] = {"texts": [str(text) for text in concepts.ravel()[first]]}
     local = local.reshape(atoms.shape)  # (rows, k)
-    coefficients = table[[f"coefficient_{place}" for place in range(k)]].to_numpy()
+    coefficients = table[[f"coefficient_{column}" for column in range(k)]].to_numpy()
     columns = {name: table[name].to_numpy() for name in ("head", "index", "certified", "sigma", *measures)}
     columns["side"] = np.array([_SIDES.index(side) for side in table["side"]], dtype=np.int64)
     columns["pole"] = np.array([_POLES.index(pole) for pole in table["pole"]], dtype=np.int64)
@@ -75,9 +75,9 @@ def chunk_grounding(grounding: Grounding) -> dict[str, Any]:
         f"ground-{layer}": {
             "rank": rank,
             "count": count,
-            "images": encode(local[place]),
-            "values": encode(grounding.values[place]),
+            "images": encode(local[row]),
+            "values": encode(grounding.values[row]),
         }
-        for place, layer in enumerate(grounding.layers)
+        for row, layer in enumerate(grounding.layers)
     }
     return {"images": thumbnails, **layers}

@@ -121,7 +121,7 @@ def ground(
         for start in range(0, len(paths), _BATCH):
             pixels, small = _read(paths[start : start + _BATCH], model)
             mixed = class_token_values(model.tower, pixels, layers)
-            along = [maps[layer](mixed[:, place]) for place, layer in enumerate(layers)]
+            along = [maps[layer](mixed[:, column]) for column, layer in enumerate(layers)]
             best.add(torch.stack(along, dim=1), first=start)
             thumbnails += small
             advance(len(small))
@@ -135,22 +135,22 @@ class _Best:
     def __init__(self, count: int) -> None:
         self.count = count
         self.values: Any = None
-        self.places: Any = None
+        self.images: Any = None
 
     def add(self, values: torch.Tensor, *, first: int) -> None:
         """Take in values (n, layers, heads, rank) of the images from `first`."""
         import torch
 
         both = torch.stack([values, -values], dim=-1).movedim(0, -1)  # (layers, heads, rank, 2, n)
-        places = torch.arange(first, first + values.shape[0]).expand(both.shape)
+        images = torch.arange(first, first + values.shape[0]).expand(both.shape)
         if self.values is not None:
-            both, places = torch.cat([self.values, both], -1), torch.cat([self.places, places], -1)
+            both, images = torch.cat([self.values, both], -1), torch.cat([self.images, images], -1)
         order = both.argsort(dim=-1, descending=True, stable=True)[..., : self.count]
-        self.values, self.places = both.gather(-1, order), places.gather(-1, order)
+        self.values, self.images = both.gather(-1, order), images.gather(-1, order)
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         signs = np.array([[1.0], [-1.0]], dtype=np.float32)
-        return self.places.numpy(), self.values.numpy() * signs
+        return self.images.numpy(), self.values.numpy() * signs
 
 
 def _direction_map(model: Model, layer: int, *, fold: bool) -> Any:

@@ -43,16 +43,16 @@ def summarise(table: pd.DataFrame, *, k: int) -> list[dict[str, Any]]:
     best : dict
         Index, pole and code of the explanation with the largest sigma times fidelity.
     """
-    places = ["layer", "head", "side"]
+    keys = ["layer", "head", "side"]
     chance = chance_column(table)
     weights = _weights(table, chance)
-    sizes = table[[*places, "index"]].assign(energy=table["sigma"] ** 2, weight=weights)
+    sizes = table[[*keys, "index"]].assign(energy=table["sigma"] ** 2, weight=weights)
     sizes["carried"] = sizes["energy"] * table["fidelity"]
     sizes["better"] = table[chance] < CHANCE if chance else True
     sizes = sizes.reset_index(drop=True)
-    groups = sizes.groupby(places, sort=True)
+    groups = sizes.groupby(keys, sort=True)
     sums = groups.agg({"energy": "sum", "carried": "sum", "better": "mean", "weight": "idxmax"})
-    sums["strength"] = np.sqrt(sizes.drop_duplicates([*places, "index"]).groupby(places)["energy"].sum())
+    sums["strength"] = np.sqrt(sizes.drop_duplicates([*keys, "index"]).groupby(keys)["energy"].sum())
     words = themes(groups.ngroup().to_numpy(), _texts(table, k), weights[:, None] * _coefficients(table, k))
     records = []
     for number, ((layer, head, side), row) in enumerate(sums.iterrows()):
@@ -110,10 +110,10 @@ def themes(
     by_word["score"] = inside * np.log(inside / overall)
     by_word["name"] = names[by_word["word"]]
     apart = by_word[by_word["score"] > 0].sort_values(["group", "score", "name"], ascending=[True, False, True])
-    found: dict[int, list[str]] = {}
+    named: dict[int, list[str]] = {}
     for group, name in apart.groupby("group")[["group", "name"]].head(count).itertuples(index=False):
-        found.setdefault(int(group), []).append(str(name))
-    return found
+        named.setdefault(int(group), []).append(str(name))
+    return named
 
 
 def _words(text: str) -> list[str]:
@@ -127,12 +127,12 @@ def _weights(table: pd.DataFrame, chance: str | None) -> NDArray[np.float64]:
 
 
 def _texts(table: pd.DataFrame, k: int) -> NDArray[np.object_]:
-    texts: NDArray[np.object_] = table[[f"concept_{place}" for place in range(k)]].to_numpy(dtype=object)
+    texts: NDArray[np.object_] = table[[f"concept_{column}" for column in range(k)]].to_numpy(dtype=object)
     return texts
 
 
 def _coefficients(table: pd.DataFrame, k: int) -> NDArray[np.float64]:
-    coefficients: NDArray[np.float64] = table[[f"coefficient_{place}" for place in range(k)]].to_numpy(
+    coefficients: NDArray[np.float64] = table[[f"coefficient_{column}" for column in range(k)]].to_numpy(
         dtype=np.float64
     )
     return coefficients

@@ -14,7 +14,7 @@ from headscan.heads.layers import select_layers
 from headscan.wiring.circuits import circuits
 from headscan.wiring.frames import PARTS
 from headscan.wiring.paths import circuit_paths
-from headscan.wiring.result import FOLDER, Circuits, parse_place
+from headscan.wiring.result import FOLDER, Circuits, parse_node
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +76,9 @@ def circuits_by_name(
     known = {"tower": tower, "k": k, "coherence": coherence, "level": level, "significance": significance}
     FOLDER.check_destination(target)
     FOLDER.check_replaced(target, known, force=force)
-    for place in (writer, reader):
-        if place is not None:
-            parse_place(place)
+    for node in (writer, reader):
+        if node is not None:
+            parse_node(node)
     sources.check()
     model = sources.load_model()
     FOLDER.check_replaced(target, model_facts(model), force=force)

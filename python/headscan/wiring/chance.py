@@ -78,7 +78,7 @@ def tail_probability(
     z = np.divide(squares - mean, std, out=np.full_like(mean, -np.inf), where=std > 0)
     shape = 4 / np.maximum(np.abs(skewness), _SYMMETRIC) ** 2
     side = np.where(skewness < 0, -1.0, 1.0)
-    place = torch.from_numpy(np.maximum(shape + side * z * np.sqrt(shape), 0.0))
+    half = torch.from_numpy(np.maximum(shape + side * z * np.sqrt(shape), 0.0))
     k = torch.from_numpy(shape)
-    upper, lower = torch.special.gammaincc(k, place).numpy(), torch.special.gammainc(k, place).numpy()
+    upper, lower = torch.special.gammaincc(k, half).numpy(), torch.special.gammainc(k, half).numpy()
     return np.asarray(np.where(std > 0, np.where(side > 0, upper, lower), 1.0), dtype=np.float64)

@@ -121,9 +121,9 @@ def circuits(
     above = scored[scored["q_value"] < info.level]
     strongest = above.sort_values("strength", ascending=False, kind="stable").head(most)
     info = replace(info, explained=len(strongest))
-    found, directions = _channels(model, strongest, info, threads=threads)
+    rows, directions = _channels(model, strongest, info, threads=threads)
     joint = joint_map(model) if tower == "image" else JointMap(source.read_final(), dictionary.mean)
-    table = _in_words(found, directions, dictionary, joint=joint, info=info, threads=threads, device=device)
+    table = _in_words(rows, directions, dictionary, joint=joint, info=info, threads=threads, device=device)
     return Circuits(info=info, pairs=scored, channels=table)
 
 
@@ -164,13 +164,13 @@ def _channels(
     rows, directions = [], {end: [np.empty((0, model.get_tower(info.tower).width))] for end in _ENDS}
     dimension = model.get_tower(info.tower).width - 1
     for pair, written, read in paired_rows(model, pairs, parts=info.parts, tower=info.tower, threads=threads):
-        found = channels_between(written, read, count=info.per_pair)
+        channels = channels_between(written, read, count=info.per_pair)
         unit = np.linalg.norm(written) * np.linalg.norm(read) / np.sqrt(dimension)
-        for number, amplitude in enumerate(found.amplitude):
-            cosine = float(found.written[number] @ found.read[number])
+        for number, amplitude in enumerate(channels.amplitude):
+            cosine = float(channels.written[number] @ channels.read[number])
             rows.append((*pair[: len(PAIR)], number, amplitude, amplitude / unit, *pair[len(PAIR) :], cosine))
-        directions["written"].append(found.written)
-        directions["read"].append(found.read)
+        directions["written"].append(channels.written)
+        directions["read"].append(channels.read)
     columns = [*PAIR, "channel", "amplitude", "strength", "pair_strength", "p_value", "q_value", "cosine"]
     table = pd.DataFrame(rows, columns=columns)
     order = np.argsort(-table["strength"].to_numpy(dtype=np.float64), kind="stable")
@@ -208,15 +208,15 @@ def channel_directions(
     check_model(model)
     if model.weights_hash != circuits.info.weights_hash:
         raise HeadscanError(f"the circuits are of {circuits.info.model} with other weights than {model.name} has")
-    info, found = circuits.info, {}
+    info, of_pairs = circuits.info, {}
     pairs = rows[list(PAIR)].drop_duplicates()
     for pair, written, read in paired_rows(model, pairs, parts=info.parts, tower=info.tower, threads=0):
-        found[pair] = channels_between(written, read, count=info.per_pair)
+        of_pairs[pair] = channels_between(written, read, count=info.per_pair)
     ends = np.empty((2, len(rows), model.get_tower(info.tower).width))
     columns = rows[[*PAIR, "channel", "pole"]].itertuples(index=False, name=None)
-    for place, (*pair, number, pole) in enumerate(columns):
-        channels, sign = found[tuple(pair)], 1.0 if pole == "+" else -1.0
-        ends[:, place] = sign * channels.written[number], sign * channels.read[number]
+    for column, (*pair, number, pole) in enumerate(columns):
+        channels, sign = of_pairs[tuple(pair)], 1.0 if pole == "+" else -1.0
+        ends[:, column] = sign * channels.written[number], sign * channels.read[number]
     return ends[0], ends[1]
 
 
@@ -229,7 +229,7 @@ def _by_head(frames: Sequence[Frames], *, side: bool) -> dict[tuple[Any, ...], N
 
 
 def _in_words(
-    found: pd.DataFrame,
+    channels: pd.DataFrame,
     directions: dict[str, NDArray[np.float64]],
     dictionary: Dictionary,
     *,
@@ -249,8 +249,8 @@ def _in_words(
         "device": device,
     }
     null = null_fidelity(dictionary, count=info.significance, **options) if info.significance else None
-    table = found.loc[found.index.repeat(2)].reset_index(drop=True)
-    table.insert(table.columns.get_loc("channel") + 1, "pole", np.tile(list(info.poles), len(found)))
+    table = channels.loc[channels.index.repeat(2)].reset_index(drop=True)
+    table.insert(table.columns.get_loc("channel") + 1, "pole", np.tile(list(info.poles), len(channels)))
     blocks = [table]
     for end in _ENDS:
         vectors = (directions[end][:, None, :] * np.array([1.0, -1.0])[:, None]).reshape(

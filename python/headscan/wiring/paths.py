@@ -21,7 +21,7 @@ from headscan.errors import HeadscanError
 from headscan.models.model import check_model
 from headscan.wiring.circuits import paired_rows
 from headscan.wiring.composition import channels_between
-from headscan.wiring.result import PAIR, Circuits, place_name
+from headscan.wiring.result import PAIR, Circuits, node_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,9 +108,9 @@ def circuit_paths(
     weights = _end_weights(circuits, edges, model, index=index, about=about)
     wanted = set(map(tuple, ends[["reader_layer", "reader_head", "side"]].drop_duplicates().to_numpy()))
     best: list[tuple[float, str, _Chain]] = []
-    for place, chains in enumerate(_chains(edges, depth=depth, count=count)):
-        if (*edges[place].end, edges[place].side) in wanted:
-            for pole, weight in weights[place].items():
+    for edge_index, chains in enumerate(_chains(edges, depth=depth, count=count)):
+        if (*edges[edge_index].end, edges[edge_index].side) in wanted:
+            for pole, weight in weights[edge_index].items():
                 best += [
                     (chain.strength * weight, pole, chain)
                     for chain in chains
@@ -130,38 +130,40 @@ def _edges(circuits: Circuits, model: Model) -> list[_Edge]:
     pairs = plus[list(PAIR)].drop_duplicates()
     edges = []
     for pair, written, read in paired_rows(model, pairs, parts=info.parts, tower=info.tower, threads=0):
-        found = channels_between(written, read, count=info.per_pair)
+        channels = channels_between(written, read, count=info.per_pair)
         sigma = np.linalg.norm(written, axis=1)
         size = float(np.linalg.norm(sigma))
         inverse = np.divide(size, sigma, out=np.zeros_like(sigma), where=sigma > 1e-12 * size)
-        for number, amplitude in enumerate(found.amplitude):
+        for number, amplitude in enumerate(channels.amplitude):
             relative = float(amplitude / (size * np.linalg.norm(read)))
             key = (*pair, number)
-            entry, outlet = found.entry[number] * inverse, found.outlet[number]
+            entry, outlet = channels.entry[number] * inverse, channels.outlet[number]
             edges.append(_Edge(rows[key], pair[1:3], pair[5:7], pair[4], relative, entry, outlet))
     return sorted(edges, key=lambda edge: edge.start)
 
 
 def _chains(edges: list[_Edge], *, depth: int, count: int) -> list[list[_Chain]]:
     """Return for each edge the strongest chains that end with it, at most `count` of each length up to `depth`."""
-    found: list[list[_Chain]] = []
+    chains_to: list[list[_Chain]] = []
     into: dict[tuple[int, int], list[int]] = {}
-    for place, edge in enumerate(edges):
+    for number, edge in enumerate(edges):
         if edge.side == "value":
-            into.setdefault(edge.end, []).append(place)
+            into.setdefault(edge.end, []).append(number)
     for edge in edges:
-        by_length: dict[int, list[_Chain]] = {1: [_Chain(edge.amplitude, (len(found),), (1,))]}
+        by_length: dict[int, list[_Chain]] = {1: [_Chain(edge.amplitude, (len(chains_to),), (1,))]}
         for before in into.get(edge.start, ()):
             link = float(edges[before].outlet @ edge.entry)
-            for chain in found[before]:
+            for chain in chains_to[before]:
                 if len(chain.edges) < depth:
                     sign = 1 if link >= 0 else -1
                     signs = (*(sign * one for one in chain.signs), 1)
-                    longer = _Chain(chain.strength * abs(link) * edge.amplitude, (*chain.edges, len(found)), signs)
+                    longer = _Chain(
+                        chain.strength * abs(link) * edge.amplitude, (*chain.edges, len(chains_to)), signs
+                    )
                     by_length.setdefault(len(signs), []).append(longer)
         best = [sorted(chains, key=lambda chain: -chain.strength)[:count] for chains in by_length.values()]
-        found.append([chain for chains in best for chain in chains])
-    return found
+        chains_to.append([chain for chains in best for chain in chains])
+    return chains_to
 
 
 def _end_weights(
@@ -173,8 +175,8 @@ def _end_weights(
         scores = circuits.scores(circuits.channels, about, model=model, ends=("read",))
         weights = [dict(zip("+-", scores[edge.row : edge.row + 2], strict=True)) for edge in edges]
     if index is not None:
-        place = whole_number(index, "index", least=0, most=min(len(edge.outlet) for edge in edges) - 1)
-        shares = [abs(float(edge.outlet[place])) for edge in edges]
+        value = whole_number(index, "index", least=0, most=min(len(edge.outlet) for edge in edges) - 1)
+        shares = [abs(float(edge.outlet[value])) for edge in edges]
         weights = [
             {pole: value * share for pole, value in weight.items()}
             for weight, share in zip(weights, shares, strict=True)
@@ -188,8 +190,8 @@ def _described(
     """Return a chain's row of the table of `circuit_paths`."""
     last = edges[chain.edges[-1]]
     flipped = [(sign < 0) != (pole == "-") for sign in chain.signs]
-    rows = [edges[place].row + int(flip) for place, flip in zip(chain.edges, flipped, strict=True)]  # - follows +
-    places = [place_name(*edges[place].start) for place in chain.edges] + [place_name(*last.end)]
+    rows = [edges[number].row + int(flip) for number, flip in zip(chain.edges, flipped, strict=True)]  # - follows +
+    names = [node_name(*edges[number].start) for number in chain.edges] + [node_name(*last.end)]
     written = [circuits.channels["written_concepts"].iloc[row] for row in rows]
     words = " > ".join([*written, circuits.channels["read_concepts"].iloc[rows[-1]]])
-    return strength, len(rows), f"{' > '.join(places)} {last.side}", pole, words, rows
+    return strength, len(rows), f"{' > '.join(names)} {last.side}", pole, words, rows

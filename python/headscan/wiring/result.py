@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.model import Model
 
-__all__ = ["FOLDER", "PAIR", "Circuits", "CircuitsInfo", "load_circuits", "parse_place", "place_name"]
+__all__ = ["FOLDER", "PAIR", "Circuits", "CircuitsInfo", "load_circuits", "node_name", "parse_node"]
 
 PAIR = ("writer_part", "writer_layer", "writer_head", "reader_part", "side", "reader_layer", "reader_head")
 FOLDER = ResultFolder("headscan-circuits", 1, "circuits", ("pairs", "channels"))
@@ -91,7 +91,7 @@ class Circuits:
         about : str, optional
             Only channels whose words, as written or as read, are about this text.
         writer, reader : str, optional
-            Only from, or to, this place: "L3" (a layer), "L3.H2" (a head), "L3.MLP".
+            Only from, or to, this node: "L3" (a layer), "L3.H2" (a head), "L3.MLP".
         side : {"value", "query", "key", "input"}, optional
             Only what is read so.
         model, dictionary
@@ -120,9 +120,9 @@ class Circuits:
             First, with `about` alone: the larger of the two explanations' scores, as in `Scan.find`.
         """
         rows: pd.DataFrame = self.channels
-        for end, place in (("writer", writer), ("reader", reader)):
-            if place is not None:
-                layer, head = parse_place(place)
+        for end, node in (("writer", writer), ("reader", reader)):
+            if node is not None:
+                layer, head = parse_node(node)
                 rows = rows[rows[f"{end}_layer"] == layer]
                 rows = rows if head is None else rows[rows[f"{end}_head"] == head]
         if side is not None:
@@ -190,21 +190,21 @@ def load_circuits(folder: str | Path) -> Circuits:
     return Circuits(info=info, pairs=pairs, channels=channels)
 
 
-def place_name(layer: int, head: int) -> str:
+def node_name(layer: int, head: int) -> str:
     """Return what a head or an MLP is called: "L3.H2", "L3.MLP"."""
     return f"L{layer}.{'MLP' if head == NO_HEAD else f'H{head}'}"
 
 
-def parse_place(text: str) -> tuple[int, int | None]:
-    """Return layer and head of a place, -1 of an MLP, None of a whole layer.
+def parse_node(text: str) -> tuple[int, int | None]:
+    """Return layer and head of a node, -1 of an MLP, None of a whole layer.
 
     Raises
     ------
     HeadscanError
         If it is none.
     """
-    found = re.fullmatch(r"L(\d{1,6})(?:\.(?:H(\d{1,6})|MLP))?", text) if isinstance(text, str) else None
-    if found is None:
-        raise HeadscanError(f"a place is written L3 (a layer), L3.H2 (a head) or L3.MLP, not {text!r}")
-    head = int(found[2]) if found[2] else NO_HEAD if text.endswith("MLP") else None
-    return int(found[1]), head
+    match = re.fullmatch(r"L(\d{1,6})(?:\.(?:H(\d{1,6})|MLP))?", text) if isinstance(text, str) else None
+    if match is None:
+        raise HeadscanError(f"a node is written L3 (a layer), L3.H2 (a head) or L3.MLP, not {text!r}")
+    head = int(match[2]) if match[2] else NO_HEAD if text.endswith("MLP") else None
+    return int(match[1]), head

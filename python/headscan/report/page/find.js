@@ -5,16 +5,16 @@ if (scan.chance) SORTS.push([scan.chance, "significance"]);
 
 /** Read a search: {terms, without} folded texts; {layer, head, index} ranges; {side, pole} sets. */
 function parsed(query) {
-  const found = { terms: [], without: [], layer: null, head: null, index: null, side: null, pole: null };
+  const query = { terms: [], without: [], layer: null, head: null, index: null, side: null, pole: null };
   const part = /(-?)(?:(layer|head|index|side|pole):)?(?:"([^"]*)"?|(\S+))/g;
   for (const [, minus, key, quoted, plain] of query.matchAll(part)) {
     const value = quoted ?? plain;
     if (!value) continue;
-    if (key === "side" || key === "pole") found[key] = folded(value).replace("−", "-");
-    else if (key) found[key] = range(value);
-    else (minus ? found.without : found.terms).push(folded(value));
+    if (key === "side" || key === "pole") query[key] = folded(value).replace("−", "-");
+    else if (key) query[key] = range(value);
+    else (minus ? query.without : query.terms).push(folded(value));
   }
-  return found;
+  return query;
 }
 
 function range(text) {
@@ -54,13 +54,13 @@ function matched(layer, place, masks, barred) {
   const start = place * scan.k;
   let total = 0;
   const has = (texts, add) => {
-    let found = false;
+    let any = false;
     for (let pick = start; pick < start + scan.k; pick++) {
       if (layer.coefficients[pick] < SHOWN || !texts[layer.atoms[pick]]) continue;
-      found = true;
+      any = true;
       if (add) total += layer.coefficients[pick];
     }
-    return found;
+    return any;
   };
   if (barred.some((texts) => has(texts, false))) return -1;
   return masks.every((texts) => has(texts, true)) ? total : -1;
@@ -94,12 +94,12 @@ function showFind(state) {
   const sort = sorts.some(([value]) => value === state.sort) ? state.sort : sorts[0][0];
   const heads = new Set(hits.map(({ layer, place }) => headName(layer.number, layer.head[place])));
   document.title = `${query || "all explanations"} · ${scan.info.model} · headscan`;
-  const found = `${plural(hits.length, "explanation")} in ${plural(heads.size, "head")}`;
+  const count = `${plural(hits.length, "explanation")} in ${plural(heads.size, "head")}`;
   const title = el("h1", { dir: "auto" }, query || "All explanations");
   const order = choices("Order", sorts, sort, (value) => ({ ...state, sort: value }));
   const list = el("ol", { class: scan.chance ? "hits tested" : "hits" });
   return [
-    el("section", { class: "lead" }, title, el("p", { role: "status" }, hits.length ? found : "Nothing found.")),
+    el("section", { class: "lead" }, title, el("p", { role: "status" }, hits.length ? count : "Nothing count.")),
     hits.length ? el("div", { class: "controls" }, order) : null,
     growing(list, sorted(hits, sort), (hit) => hitLine(hit, terms)),
   ];

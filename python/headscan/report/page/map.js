@@ -57,11 +57,11 @@ function mapCell(head, { by, range: [low, high], shared }) {
 function mapTable(heads, by) {
   const shared = sharedWords(heads);
   const range = by === "theme" ? [0, 1] : scale(heads, by);
-  const found = new Map(heads.map((head) => [headName(head.layer, head.head), head]));
+  const byName = new Map(heads.map((head) => [headName(head.layer, head.head), head]));
   const columns = Array.from({ length: scan.heads }, (_, head) => head);
   const rows = scan.layers.map((layer) => {
     const cell = (head) => {
-      const summary = found.get(headName(layer, head));
+      const summary = byName.get(headName(layer, head));
       return el("td", {}, summary ? mapCell(summary, { by, range, shared }) : null);
     };
     return el("tr", {}, el("th", { scope: "row" }, `L${layer}`), ...columns.map(cell));
