@@ -35,13 +35,16 @@ test-minima:  ## the tests with the lowest version of every dependency that pypr
 	build/minima/bin/uv pip install --quiet --python build/minima/bin/python --resolution lowest-direct ".[test]"
 	build/minima/bin/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed  ## formatting, style, types and who may import whom
+lint: $(VENV)/.installed  ## formatting, style, types, who may import whom, and clang-tidy on the C++ core
 	$(BIN)/python -m pip install --quiet ".[lint]"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/cmake --preset tidy -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" \
+	  -DPython_EXECUTABLE=$(abspath $(BIN)/python) >/dev/null
+	$(BIN)/run-clang-tidy.py -quiet -p build/tidy '/csrc/'
 
 format: $(VENV)/.installed  ## rewrite the sources in the project's format
 	$(BIN)/python -m pip install --quiet ".[lint]"

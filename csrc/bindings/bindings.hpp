@@ -52,6 +52,7 @@ inline void raise_pending_signals() {
 
 // What the core refuses, and what the system refuses it (threads, files, addresses), is headscan's own exception.
 inline void register_exceptions() {
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): as pybind11 declares it
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     const auto raise = [](const std::exception& error) {
       const py::object type = py::module_::import("headscan.errors").attr("HeadscanError");

@@ -28,7 +28,7 @@ py::tuple factored(const Array<T>& left, const Array<T>& right, int threads) {
 // Allocates the results for `count` matrices of m x n, and has `solve` fill them without the GIL.
 template <class T, class Solve>
 py::tuple truncated(py::ssize_t count, py::ssize_t m, py::ssize_t n, py::ssize_t rank, const Solve& solve) {
-  const py::ssize_t held = std::min(rank, std::min(m, n));  // a rank past this is refused by the core
+  const py::ssize_t held = std::min({rank, m, n});  // a rank past this is refused by the core
   Array<T> u({count, m, held}), s({count, held}), vh({count, held, n}), error(count);
   const auto u_view = batch_out(u);
   auto s_view = matrix_out(s);

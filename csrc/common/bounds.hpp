@@ -13,8 +13,8 @@ inline constexpr std::size_t kSumLength = 128;     // products that a float32 su
 // How far a float32 rotation can be from the exact one, relative to the vector's length: sums of kSumLength products,
 // then of the partial sums; 8 more for rounding the vector and the rotation.
 static inline double rotation_error(std::size_t width) {
-  const double length = static_cast<double>(kSumLength + width / kSumLength + 8);
-  return length * 0x1p-24 * 1.01 * std::sqrt(static_cast<double>(width));
+  const std::size_t roundings = kSumLength + width / kSumLength + 8;
+  return static_cast<double>(roundings) * 0x1p-24 * 1.01 * std::sqrt(static_cast<double>(width));
 }
 
 // float32 on the safe side of a float64 value. (Static: a shared copy could be one for an instruction set not there.)

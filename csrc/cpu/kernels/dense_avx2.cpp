@@ -3,13 +3,13 @@
 #include "cpu/kernels/thin_kernels.hpp"
 
 namespace headscan {
-const DenseKernels kDenseAvx2 = {"avx2",
-                                 gram_f64,
-                                 multiply_f64,
-                                 multiply_f32,
-                                 jacobi_f64,
-                                 block_maxima_f32,
-                                 exact_dot,
-                                 thin_kernels<f32v, float>(),
-                                 thin_kernels<f64v, double>()};
+constexpr DenseKernels kDenseAvx2 = {"avx2",
+                                     gram_f64,
+                                     multiply_f64,
+                                     multiply_f32,
+                                     jacobi_f64,
+                                     block_maxima_f32,
+                                     exact_dot,
+                                     thin_kernels<f32v, float>(),
+                                     thin_kernels<f64v, double>()};
 }  // namespace headscan

@@ -3,13 +3,13 @@
 #include "cpu/kernels/thin_kernels.hpp"
 
 namespace headscan {
-const DenseKernels kDenseAvx512Vnni = {"avx512vnni",
-                                       gram_f64,
-                                       multiply_f64,
-                                       multiply_f32,
-                                       jacobi_f64,
-                                       block_maxima_f32,
-                                       exact_dot,
-                                       thin_kernels<f32v, float>(),
-                                       thin_kernels<f64v, double>()};
+constexpr DenseKernels kDenseAvx512Vnni = {"avx512vnni",
+                                           gram_f64,
+                                           multiply_f64,
+                                           multiply_f32,
+                                           jacobi_f64,
+                                           block_maxima_f32,
+                                           exact_dot,
+                                           thin_kernels<f32v, float>(),
+                                           thin_kernels<f64v, double>()};
 }  // namespace headscan

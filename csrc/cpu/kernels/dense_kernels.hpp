@@ -18,10 +18,10 @@
 namespace headscan {
 namespace {
 
-typedef double f64v __attribute__((vector_size(HEADSCAN_W * 8), aligned(8), may_alias));
-typedef float f32v __attribute__((vector_size(HEADSCAN_W * 8), aligned(4), may_alias));
+using f64v [[gnu::vector_size(HEADSCAN_W * 8), gnu::aligned(8), gnu::may_alias]] = double;
+using f32v [[gnu::vector_size(HEADSCAN_W * 8), gnu::aligned(4), gnu::may_alias]] = float;
 constexpr std::size_t kW = HEADSCAN_W;
-constexpr std::size_t kWf = 2 * HEADSCAN_W;
+constexpr std::size_t kWf = 2 * kW;
 
 inline f64v load(const double* p) { return *reinterpret_cast<const f64v*>(p); }
 inline f32v load(const float* p) { return *reinterpret_cast<const f32v*>(p); }

@@ -1,15 +1,16 @@
 // What follows the integer sums, in vectors of 16 lanes that the compiler splits as the instruction set needs.
 // Included once by each int8_<isa>.cpp, which then defines dot_tile, at_least and the three below.
 #include <cstring>
+#include <utility>
 
 #include "cpu/kernels/int8.hpp"
 
 namespace headscan {
 namespace {
 
-typedef float f32x16 __attribute__((vector_size(64)));
-typedef std::int32_t i32x16 __attribute__((vector_size(64)));
-typedef std::uint8_t u8x16 __attribute__((vector_size(16)));
+using f32x16 [[gnu::vector_size(64)]] = float;
+using i32x16 [[gnu::vector_size(64)]] = std::int32_t;
+using u8x16 [[gnu::vector_size(16)]] = std::uint8_t;
 
 // Each file says how, since compilers take the conversions apart lane by lane.
 std::uint64_t sign_mask(i32x16 lanes);    // bit i: lane i is negative
@@ -76,34 +77,40 @@ std::uint64_t advance(const std::int32_t* before, const std::int32_t* sums, cons
                            : advance_sums<false>(before, sums, kept, block, query, after);
 }
 
-// Stage of a 16 x 16 transposition: rows `distance` apart swap the halves of every 2 * distance lanes.
-template <int kDistance>
-inline void swap_lanes(i32x16* rows) {
-  i32x16 low{}, high{};
-  for (int lane = 0; lane < 16; ++lane) {
-    const bool second = (lane & kDistance) != 0;
-    low[lane] = second ? lane - kDistance + 16 : lane;
-    high[lane] = second ? lane + 16 : lane + kDistance;
-  }
-  for (int i = 0; i < 16; ++i) {
+// Lanes of a and b (16 on) as `kLane` names them: both compilers have it, and neither the other's.
+template <int... kLane>
+inline i32x16 lanes_of(i32x16 a, i32x16 b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kLane...);
+#else
+  return __builtin_shuffle(a, b, i32x16{kLane...});
+#endif
+}
+
+// Stage of a 16 x 16 transposition: rows `kDistance` apart swap the halves of every 2 * kDistance lanes.
+template <unsigned kDistance, unsigned... kLane>
+inline void swap_lanes(i32x16* rows, std::integer_sequence<unsigned, kLane...> /*0 to 15*/) {
+  for (unsigned i = 0; i < 16; ++i) {
     if ((i & kDistance) != 0) continue;
     const i32x16 a = rows[i], b = rows[i + kDistance];
-    rows[i] = __builtin_shuffle(a, b, low);
-    rows[i + kDistance] = __builtin_shuffle(a, b, high);
+    rows[i] = lanes_of<static_cast<int>((kLane & kDistance) != 0 ? kLane - kDistance + 16 : kLane)...>(a, b);
+    rows[i + kDistance] =
+        lanes_of<static_cast<int>((kLane & kDistance) != 0 ? kLane + 16 : kLane + kDistance)...>(a, b);
   }
 }
 
 void by_atom(const std::uint8_t* atoms, std::size_t steps, std::size_t row_bytes, std::uint8_t* rows) {
+  constexpr std::make_integer_sequence<unsigned, 16> lanes;
   for (std::size_t step = 0; step < row_bytes / 4; step += 16) {
     for (std::size_t atom = 0; atom < kBlockAtoms; atom += 16) {
       i32x16 tile[16];
       for (std::size_t i = 0; i < 16; ++i) {
         tile[i] = step + i < steps ? read<i32x16>(atoms + ((step + i) * kBlockAtoms + atom) * 4) : i32x16{};
       }
-      swap_lanes<1>(tile);
-      swap_lanes<2>(tile);
-      swap_lanes<4>(tile);
-      swap_lanes<8>(tile);
+      swap_lanes<1>(tile, lanes);
+      swap_lanes<2>(tile, lanes);
+      swap_lanes<4>(tile, lanes);
+      swap_lanes<8>(tile, lanes);
       for (std::size_t i = 0; i < 16; ++i) std::memcpy(rows + (atom + i) * row_bytes + step * 4, &tile[i], 64);
     }
   }

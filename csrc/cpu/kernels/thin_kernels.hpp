@@ -152,7 +152,7 @@ double sum_squares(const T* a, std::size_t n) {
   std::size_t i = 0;
   for (; i + kSums <= n; i += kSums) {
     for (std::size_t lane = 0; lane < kSums; ++lane) {
-      const double value = static_cast<double>(a[i + lane]);
+      const auto value = static_cast<double>(a[i + lane]);
       sums[lane] += value * value;
     }
   }

@@ -43,7 +43,6 @@ class Move {
   const PackedAtoms& packed_;
   const Anchor& anchor_;
   const Int8Kernels& kernels_;
-  std::size_t panel_size_;
   MovedQueries moved_;
   std::vector<std::uint8_t> floors_;  // (panel): kept bytes below this cannot reach the best
   std::vector<Worker> workers_;

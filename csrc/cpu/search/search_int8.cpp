@@ -40,7 +40,7 @@ void SearchInt8::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {
   } else {
     const Work work = move_.offer_candidates(panel, rotated_, pool, rescorer_);
     multiply_adds_ += work.multiply_adds;
-    const double pass = static_cast<double>(panel.queries.rows * packed_.blocks() * packed_.block_bytes());
+    const auto pass = static_cast<double>(panel.queries.rows * packed_.blocks() * packed_.block_bytes());
     move_costs_.push_back(static_cast<double>(work.multiply_adds + kBoundCost * work.bounds) / pass);
   }
   rescorer_.decide(panel, pool, best);

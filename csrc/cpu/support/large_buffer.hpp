@@ -19,7 +19,7 @@ class LargeBuffer {
  public:
   explicit LargeBuffer(std::size_t bytes) {
     {
-      const std::lock_guard lock(spare().mutex);
+      const std::scoped_lock lock(spare().mutex);
       if (spare().bytes >= bytes) {
         data_ = std::move(spare().data);
         bytes_ = std::exchange(spare().bytes, 0);
@@ -35,7 +35,7 @@ class LargeBuffer {
 #endif
   }
   ~LargeBuffer() {
-    const std::lock_guard lock(spare().mutex);
+    const std::scoped_lock lock(spare().mutex);
     if (bytes_ <= spare().bytes) return;
     std::swap(data_, spare().data);
     spare().bytes = bytes_;

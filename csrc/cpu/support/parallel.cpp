@@ -55,7 +55,7 @@ Pool::~Pool() { stop(); }
 
 void Pool::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     stopping_ = true;
   }
   start_.notify_all();
@@ -65,7 +65,7 @@ void Pool::stop() {
 void Pool::run(std::size_t tasks, const Body& body) {
   if (tasks == 0) return;
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     body_ = &body;
     tasks_ = tasks;
     next_ = 0;
@@ -94,7 +94,7 @@ void Pool::drain(std::size_t worker) {
       if (worker == 0) poll();
       (*body_)(task, worker);
     } catch (...) {
-      const std::lock_guard lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       if (!error_ || task < error_task_) {  // tasks start in order, so the first to fail is the same every time
         error_ = std::current_exception();
         error_task_ = task;
@@ -114,7 +114,7 @@ void Pool::serve(std::size_t worker) {
       seen = generation_;
     }
     drain(worker);
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (--busy_ == 0) done_.notify_one();
   }
 }

@@ -47,7 +47,7 @@ template <class T>
 void ScaledMatrix<T>::rescale(const std::string& name) {
   double largest = 0;
   for (std::size_t i = 0; i < rows_ * columns_; ++i) {
-    const double value = static_cast<double>(data_[i]);
+    const auto value = static_cast<double>(data_[i]);
     if (!std::isfinite(value)) throw std::invalid_argument(name + " holds NaN or infinity");
     largest = std::max(largest, std::abs(value));
   }

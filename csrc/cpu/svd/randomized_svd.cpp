@@ -46,7 +46,7 @@ template <class T>
 Problem<T> draw(std::size_t rows, std::size_t columns, std::size_t rank, const RandomizedSvdOptions& options,
                 Pool& pool) {
   const std::size_t asked = options.block > 0 ? options.block : rank + options.oversample;
-  const std::size_t sample = std::min(asked, std::min(rows, columns));
+  const std::size_t sample = std::min({asked, rows, columns});
   const std::size_t ld = panels(sample);
   Problem<T> out{rank, sample, std::vector<T>(columns * ld), std::vector<T>(columns * kPanel), options};
   pool.run(columns, [&](std::size_t row, std::size_t) {
@@ -67,7 +67,7 @@ double probed_error(const LargeMatrix<T>& a, const Problem<T>& problem, const st
   std::vector<double> inner(kProbes * ld, 0.0);  // rows: sigma v^T w
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t w = 0; w < kProbes; ++w) {
-      const double value = static_cast<double>(problem.probes[i * kPanel + w]);
+      const auto value = static_cast<double>(problem.probes[i * kPanel + w]);
       for (std::size_t j = 0; j < problem.rank; ++j) inner[w * ld + j] += value * v[i * ld + j];
     }
   }

@@ -17,7 +17,7 @@ namespace headscan {
 //   kOmp    largest magnitude of the inner product with the residual; unconstrained least squares
 //   kLasso  min 1/2 |x - sum c g|^2 + penalty * sum c over c >= 0 (SpLiCE's objective), by active set; where fewer
 //           than k atoms are needed, the rest have index -1; certified only where k atoms were enough
-enum class Method { kComp, kTopK, kNearest, kMp, kOmp, kLasso };
+enum class Method : std::uint8_t { kComp, kTopK, kNearest, kMp, kOmp, kLasso };
 
 inline constexpr double kMostCoherence = 1e6;  // beyond, nothing of the residual would count
 

@@ -27,7 +27,7 @@ template <class T>
 void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
                   const SvdOptions& options = {});
 
-enum class RangeMethod {
+enum class RangeMethod : std::uint8_t {
   power,   // the range of (A A^T)^q A Omega
   krylov,  // the range of [A Omega, (A A^T) A Omega, .., (A A^T)^q A Omega]
 };
