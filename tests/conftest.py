@@ -91,6 +91,15 @@ def write_bundle(folder, module, *, config=None, image_mean=None):
     return folder
 
 
+def write_adapter(folder, tensors, **config):
+    """Write a LoRA adapter as peft does, of rank 2 and alpha 6 where `config` does not say otherwise."""
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADSCAN_CACHE", str(tmp_path / "cache"))

@@ -8,9 +8,10 @@ import json
 import re
 
 import pytest
+import torch
 
 import headscan as hs
-from conftest import CONCEPTS
+from conftest import CONCEPTS, write_adapter
 from headscan.cli import main
 from headscan.cli.tables import print_rows
 
@@ -24,6 +25,9 @@ def folder(tmp_path_factory):
     assert main.main(["scan", "demo", "--out", str(folder / "scan"), *made, "--quiet"]) == 0
     edit = ["edit", "demo", "--scan", str(folder / "scan"), "--suppress", "dog", "--threshold", "0"]
     assert main.main([*edit, "--save-edit", str(folder / "edit.json"), "--quiet"]) == 0
+    attention = {"attn.out_proj.lora_A": torch.ones(1, 128), "attn.out_proj.lora_B": torch.ones(128, 1)}
+    name = "base_model.model.visual.transformer.resblocks.0"
+    write_adapter(folder / "adapter", {f"{name}.{part}.weight": value for part, value in attention.items()})
     return folder
 
 
@@ -40,6 +44,7 @@ def commands(folder, out):
         "find": (["find", "dog", str(folder / "scan"), "--words"], {"directions"}),
         "explain": (["explain", "demo", *words, "--text", "a dog"], {"concepts"}),
         "edit": (["edit", "demo", "--edit", str(folder / "edit.json"), "--dry-run"], {"changes"}),
+        "merge": (["merge", "demo", str(folder / "adapter"), "--out", str(out / "merged")], set()),
         "compare": (["compare", "demo", "demo", *words, "--layers", "0"], {"heads", "changes", "reweighted"}),
         "circuits": (
             ["circuits", "demo", *words, "--layers", "6-7", "-k", "3", "--out", str(out / "circuits")],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 import warnings
 
@@ -11,19 +10,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import headscan as hs
-from conftest import build_module
+from conftest import build_module, write_adapter
 from headscan.models.adapters import is_adapter
-
-
-def write_adapter(folder, tensors, **config):
-    folder.mkdir(exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, **config}
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 def pair(module, *, outputs=32, inputs=32, rank=2):

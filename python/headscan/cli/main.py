@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from headscan.cli import circuits, compare, doctor, edit, encode, explain, find, models, report, scan, vocab
+from headscan.cli import circuits, compare, doctor, edit, encode, explain, find, merge, models, report, scan, vocab
 from headscan.cli.options import add_output
 from headscan.cli.output import show
 from headscan.common import terminal
@@ -32,6 +32,7 @@ _COMMANDS = (
     explain,
     circuits,
     edit,
+    merge,
     compare,
     doctor,
 )  # the help's order: of use

@@ -13,7 +13,7 @@ from headscan.common.reading import read_json
 from headscan.edit.info import EditInfo
 from headscan.errors import HeadscanError
 
-__all__ = ["CUT", "EDIT", "Format", "check_replaced", "read_content", "save_json"]
+__all__ = ["CUT", "EDIT", "MERGE", "Format", "check_replaced", "read_content", "save_json"]
 
 _OF_THE_RUN = ("headscan", "created", "steps")  # of when and how, and not of what
 
@@ -33,6 +33,7 @@ class Format:
 
 
 EDIT, CUT = Format("headscan-edit", 1, "edit"), Format("headscan-cut", 1, "cut")
+MERGE = Format("headscan-merge", 1, "merge")
 
 
 def check_replaced(path: Path, content: Mapping[str, Any], *, force: bool) -> None:

@@ -69,7 +69,7 @@ def card(model: ChangedModel, *, original: str = "") -> str:
     """Return a model card that lists the edit; the original's card, with its licence, follows."""
     header, body = _front_matter(original)
     lines = [
-        f"# {plain(model.name)}, edited with headscan",
+        f"# {plain(model.name)}, changed with headscan",
         "",
         *model.card_lines(),
         "",
@@ -142,7 +142,10 @@ def _copy_folder(source: Path, aside: Path, state: Mapping[str, torch.Tensor], c
         read = {_WEIGHTS if (source / _CONFIG).is_file() else _HF_WEIGHTS: (together, {"format": "pt"})}
     missing = set(state).difference(*(tensors for tensors, _ in read.values()))
     if missing:
-        raise HeadscanError(f"the weights in {source} have no tensor {min(missing)}: they are of another layout")
+        raise HeadscanError(
+            f"the weights in {source} have no tensor {min(missing)}: they are of another layout; save to a "
+            ".safetensors file instead"
+        )
     for name, (tensors, header) in read.items():
         _write(_in_dtypes_of(tensors, state), aside / name, header)
 

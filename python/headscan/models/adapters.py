@@ -87,7 +87,7 @@ class Adapter:
         skeleton = copy.deepcopy(model.weights.skeleton)
         weights = model.weights.changed(skeleton, _changes(self, skeleton, model.name))
         tower = read_tower(skeleton, weights=weights)
-        return replace(model, name=f"{model.name} with {self.name}", weights=weights, tower=tower, checkpoint=())
+        return replace(model, name=f"{model.name} with {self.name}", weights=weights, tower=tower)
 
 
 def is_adapter(source: object) -> bool:
