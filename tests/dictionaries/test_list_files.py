@@ -54,12 +54,17 @@ def test_the_only_column_needs_no_name(tmp_path):
     ("name", "data", "column", "says"),
     [
         ("a.txt", b"cat\n", "word", "a column belongs to a table"),
-        ("a.csv", b"", None, "has the columns .none."),
+        ("a.csv", b"", None, "a.csv is empty: it holds no concepts"),
         ("a.csv", b"a,b\n1\n", "b", "line 2 has 1 of the columns of its header"),
         ("a.csv", b'a,b\n1,"x"y\n', "b", "line 2 is not CSV"),
         ("a.csv", b"a\n\xff\n", "a", "line 2 is not UTF-8"),
         ("a.parquet", b"PAR1", None, "cannot read"),
         ("a.csv.gz", b"cat", None, "not a whole gzip file"),
+        ("a.txt", gzip.compress(b"cat\ndog\n"), None, r"packed by gzip, and its name does not end in \.gz"),
+        ("a.txt", "cat\ndog\n".encode("utf-16-le"), None, "UTF-16 without its mark"),
+        ("a.txt", b"n01440764 tench\nn01443537 goldfish\n", None, r"begins with a number of WordNet's \(n01440764\)"),
+        ("a.json", b"", None, "a.json is empty: it holds no concepts"),
+        ("a.yaml", b" \n", None, "a.yaml is empty: it holds no concepts"),
     ],
 )
 def test_tables_refused_in_one_line(tmp_path, name, data, column, says):

@@ -54,6 +54,24 @@ def test_arrays_and_files_are_embedded_alike(model, pictures, tmp_path):
     np.testing.assert_allclose(embed_images(model, paths), expected[order], atol=1e-5)
 
 
+def test_pictures_that_cannot_be_read_are_left_out_and_named(pictures, tmp_path, caplog):
+    for place, picture in enumerate(pictures[:4]):
+        folder = tmp_path / ("cat", "dog")[place % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{place}.png")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "cat" / "8.jpg").write_bytes(b"")
+    (tmp_path / "dog" / "9.jpg").write_text("<html>")
+    paths, labels, names = read_image_folder(tmp_path)
+    assert ([path.name for path in paths], labels.tolist()) == (["0.png", "2.png", "1.png", "3.png"], [0, 0, 1, 1])
+    assert names == ("cat", "dog")
+    assert "2 of 6 pictures left out: " in caplog.text and "8.jpg" in caplog.text and "9.jpg" in caplog.text
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(hs.HeadscanError, match="none of the 6 pictures in"):
+        read_image_folder(tmp_path)
+
+
 def test_other_sizes_are_resized_as_open_clip_does(model):
     from open_clip.transform import PreprocessCfg, image_transform_v2
 

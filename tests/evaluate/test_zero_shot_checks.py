@@ -125,7 +125,7 @@ def test_pictures_may_be_a_tensor(model, pictures):
 
 def test_other_kinds_of_pictures_are_refused(model, pictures, tmp_path):
     for other in ("folder", tmp_path, iter(["a.png"]), None):
-        with refused(r"an array or a list of paths, not .*found_pictures\(folder\)"):
+        with refused(r"an array or a list of paths, not .*read_folder\(folder\)"):
             embed_images(model, other)
     with refused("a picture is read from a path, not ndarray"):
         embed_images(model, list(pictures))

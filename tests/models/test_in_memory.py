@@ -42,3 +42,17 @@ def test_narrow_weights_wrapped_modules_and_several_devices_are_refused(module):
     projection.weight = torch.nn.Parameter(whole.data.to("meta"))
     with pytest.raises(hs.HeadscanError, match=r"on several devices \(cpu, meta\)"):
         hs.load_model(module)
+
+
+def test_weights_computed_from_other_tensors_are_refused(module):
+    from torch.nn.utils import parametrizations, prune
+
+    output = module.visual.transformer.resblocks[0].attn.out_proj
+    prune.l1_unstructured(output, "weight", 0.5)
+    with pytest.raises(hs.HeadscanError, match=r"weights of visual.*out_proj from other tensors .pruned or "):
+        hs.load_model(module)
+    prune.remove(output, "weight")
+    assert hs.load_model(module).layers == 3
+    parametrizations.weight_norm(module.visual.transformer.resblocks[1].mlp.c_fc)
+    with pytest.raises(hs.HeadscanError, match=r"weights of visual.*c_fc from other tensors"):
+        hs.load_model(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import struct
 import zlib
@@ -13,7 +14,7 @@ from PIL import Image
 import headscan as hs
 from headscan.models.image_mean import image_mean_of_folder
 from headscan.models.picture_modes import as_rgb
-from headscan.models.pictures import found_pictures, preprocess, read_picture
+from headscan.models.pictures import embed_images, preprocess, read_folder, read_picture
 
 RAMP = np.tile(np.arange(96, dtype=np.uint8) * 2 + 20, (96, 1))
 
@@ -118,8 +119,21 @@ def test_one_bad_picture_does_not_end_a_run(model, tmp_path, caplog):
         np.testing.assert_array_equal(image_mean_of_folder(model, folder), expected)
     assert "1 of 5 pictures left out, and 1 of kinds that are not read (pic.heic)" in caplog.text
     assert "9.jpg" in caplog.text and "._0" not in caplog.text
-    for path in found_pictures(folder):
+    meant = hs.load_model(model.module, image_mean=f"folder:{folder}")
+    dictionary = hs.load_dictionary(["cat", "dog"], model=meant, cache=False)
+    hs.scan(meant, dictionary, layers=[0], k=1, significance=0).save(tmp_path / "scan")
+    noted = json.loads((tmp_path / "scan" / "manifest.json").read_text())["image_mean_of"]
+    assert noted.startswith(f"4 pictures of {folder}; left out: cannot read the picture {folder / '9.jpg'}: ")
+    assert noted.endswith("; 1 of kinds that are not read (pic.heic)")
+    assert hs.load_scan(tmp_path / "scan").info.image_mean_of == noted
+    paths = [folder / "0.png", folder / "9.jpg", folder / "1.png", folder / "none.png"]
+    with pytest.raises(
+        hs.HeadscanError, match=r"2 of 4 pictures cannot be read: .*9\.jpg.*; there is no picture"
+    ) as caught:
+        embed_images(model, paths)
+    assert "\n" not in str(caught.value)
+    for path in read_folder(folder).paths:
         path.write_bytes(b"x")
     with pytest.raises(hs.HeadscanError, match=r"none of the 5 pictures in .* can be read") as caught:
-        found_pictures(folder)
+        read_folder(folder)
     assert "\n" not in str(caught.value)

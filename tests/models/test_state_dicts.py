@@ -67,6 +67,27 @@ def test_what_is_passed_over_is_logged(tmp_path, module, tiny_architecture, capl
     assert "1 tensors that headscan-tiny has not are passed over, classifier.weight first" in caplog.text
 
 
+def test_which_of_two_models_is_read_is_logged(tmp_path, module, tiny_architecture, caplog):
+    state = module.state_dict()
+    blank = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    torch.save({"model_ema": blank, "model": state}, tmp_path / "both.pt")
+    read = hs.load_model(tiny_architecture, pretrained=tmp_path / "both.pt")
+    assert read.weights_hash == hs.load_model(module).weights_hash
+    assert "what is under model is read, not what is under model_ema" in caplog.text
+
+
+def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path, module, tiny_architecture):
+    save_file(module.state_dict(), tmp_path / "safe.pt")
+    read = hs.load_model(tiny_architecture, pretrained=tmp_path / "safe.pt")
+    assert read.weights_hash == hs.load_model(module).weights_hash
+    torch.save(module.state_dict(), tmp_path / "torch.safetensors")
+    says = "is a file of torch's under another name: rename it to torch.pt"
+    assert says in refusal(tiny_architecture, tmp_path / "torch.safetensors")
+    for name in ("lfs.pt", "lfs.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+        assert "is a pointer of Git LFS in the place of the weights" in refusal(tiny_architecture, tmp_path / name)
+
+
 def refusal(tiny_architecture, path):
     with pytest.raises(hs.HeadscanError) as caught:
         hs.load_model(tiny_architecture, pretrained=path)
@@ -83,6 +104,10 @@ def test_what_would_be_read_wrongly_is_refused(tmp_path, module, tiny_architectu
         "twice": (state | renamed(state, "ema.{}".format), "more than once"),
         "narrower": (state | {"visual.proj": torch.zeros(32, 16)}, r"of shape (32, 16)"),
         "another": ({"encoder.weight": torch.zeros(3)}, "it has no tensor"),
+        "sparse": (
+            state | {"visual.proj": state["visual.proj"].to_sparse()},
+            "holds visual.proj as a sparse_coo tensor",
+        ),
         "nothing": ({"epoch": 3, "lr": 0.1}, "holds no state dict that is known: it holds epoch, lr"),
     }
     for name, (saved, says) in cases.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from headscan.dictionaries.list_files import LONGEST_RECORD, Listing, head_of, read_lines
+from headscan.dictionaries.list_files import LONGEST_RECORD, Listing, head_of, kind_of, read_lines
 from headscan.dictionaries.list_tables import is_number
 from headscan.errors import HeadscanError
 
@@ -60,7 +60,8 @@ def read_json(path: Path, column: str | None) -> Listing:
         If it is not JSON, with the line, or holds no texts where they are looked for, with what it does hold.
     """
     first = [line for line in itertools.islice(read_lines(path, longest=LONGEST_RECORD), 100) if line.strip()][:2]
-    if len(first) == 2 and _parses(first[0]):
+    lines = len(first) == 2 or (len(first) == 1 and kind_of(path) in (".jsonl", ".ndjson"))
+    if lines and _parses(first[0]):
         return _chosen(_each_line(path), column, path, unit="line", read_as="JSON, one value a line")
     try:
         document = json.loads(_whole(path))

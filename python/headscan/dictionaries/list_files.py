@@ -34,6 +34,8 @@ _BINARY = {
     b"\x80": "a pickle, or another binary file",
     b"ARROW1": "an Arrow file",
     b"SQLite format 3": "a database",
+    b"\x1f\x8b": "packed by gzip, and its name does not end in .gz",
+    b"\xfd7zXZ": "packed by xz, and its name does not end in .xz",
 }
 
 
@@ -78,6 +80,8 @@ def check_text(path: Path) -> None:
             raise HeadscanError(f"{path} is {what}: expected a text file, a table, JSON or YAML")
     if head.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise HeadscanError(f"{path} is a web page or XML: expected one concept a line")
+    if 4 * max(head[::2].count(0), head[1::2].count(0)) > len(head):
+        raise HeadscanError(f"{path} is UTF-16 without its mark, or no text: save the file as UTF-8")
 
 
 def head_of(path: Path) -> bytes:

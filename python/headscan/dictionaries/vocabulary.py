@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,15 @@ from pathlib import Path
 
 from headscan.common.files import expanded, packaged_folder
 from headscan.dictionaries.list_documents import begins_as_document, read_bracketed, read_json, read_yaml
-from headscan.dictionaries.list_files import CONCEPTNET, Listing, check_text, kind_of, read_conceptnet, read_lines
+from headscan.dictionaries.list_files import (
+    CONCEPTNET,
+    Listing,
+    check_text,
+    head_of,
+    kind_of,
+    read_conceptnet,
+    read_lines,
+)
 from headscan.dictionaries.list_tables import is_number, looks_like_table, read_csv, read_parquet
 from headscan.errors import HeadscanError
 
@@ -25,6 +34,7 @@ _log = logging.getLogger(__name__)
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
 _PARQUET, _JSON, _YAML = (".parquet", ".pq"), (".json", ".jsonl", ".ndjson"), (".yaml", ".yml")
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")  # blanks that are not printed as such
+_SYNSET = re.compile(r"n\d{8}\b")  # as ImageNet's lists have them
 _NAMED = 5  # rows left out that are named one by one
 
 
@@ -67,7 +77,7 @@ def read_vocabulary(
     ----------
     source : str, path or iterable of str
         A packaged list; a file, packed by gzip, bzip2 or xz or not: text (UTF-8, one concept a line), a ``.csv``,
-        ``.tsv`` or ``.parquet`` table, ``.json``, ``.jsonl`` or ``.yaml``; a folder of parts of such files;
+        ``.tsv`` or ``.parquet`` table, ``.json``, ``.jsonl`` or ``.yaml``; a folder of parts of a ``.parquet`` table;
         ``"conceptnet:"`` and ConceptNet's assertions file, for its English concepts; or the texts themselves.
     column : str, optional
         Column of a table or key of JSON's objects, by name or number from 1; may be left out where there is only one.
@@ -123,6 +133,8 @@ def _listing(path: Path, column: str | None) -> Listing:
     if kind in _PARQUET:
         return read_parquet([path], column)
     check_text(path)
+    if not head_of(path).strip():
+        return Listing(enumerate(read_lines(path), start=1))
     if kind in _TABLES:
         return read_csv(path, column, tabs=kind in (".tsv", ".tab"))
     if kind in _JSON:
@@ -181,6 +193,10 @@ def _distinct(listing: Listing, *, source: str, where: str, strict: bool) -> Voc
         raise HeadscanError(f"the dictionary {source} is empty: it holds no concepts")
     if len(texts) > 1 and all(map(is_number, texts)):
         raise HeadscanError(f"{source} holds numbers where concepts are expected ({next(iter(texts))} is the first)")
+    if all(map(_SYNSET.match, texts)):
+        raise HeadscanError(
+            f"every concept of {source} begins with a number of WordNet's ({next(iter(texts))[:9]}): cut them off"
+        )
     counts = [f"{rows:,} {listing.unit}s"]
     noted = ((blank, "empty"), (folded, "with line breaks or tabs, now spaces"))
     counts += [f"{count:,} {what}" for count, what in noted if count]

@@ -16,7 +16,7 @@ from headscan.edit.save import check_target, edit_path
 from headscan.errors import HeadscanError
 from headscan.explanations.result import Scan, is_scan, load_scan
 from headscan.models.load import load_model
-from headscan.models.pictures import found_pictures
+from headscan.models.pictures import read_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def edit_by_name(
     """
     pictures = None
     if keep_mean is not None:
-        pictures = ESTIMATE if str(keep_mean) == ESTIMATE else found_pictures(keep_mean)
+        pictures = ESTIMATE if str(keep_mean) == ESTIMATE else read_folder(keep_mean).paths
     if is_scan(Path(model)):
         raise HeadscanError(f"{model} is a scan: name the model first, and its scan with --scan {model}")
     saved = load_edit(of) if way == "edit" else None

@@ -50,5 +50,5 @@ def fresh_copy(model: Model, *, in_place: bool) -> Model:
     made = load_model(
         module, dtype=model.dtype, image_mean=model.image_mean, tokenizer=lambda texts: model.tokenizer(texts)
     )
-    kept = ("name", "pretrained", "checkpoint", "folder", "config")
+    kept = ("name", "pretrained", "checkpoint", "folder", "config", "image_mean_of")
     return replace(made, **{name: getattr(model, name) for name in kept})

@@ -14,7 +14,7 @@ from headscan.edit.changed import ChangedModel
 from headscan.edit.files import check_replaced, save_json
 from headscan.errors import HeadscanError
 from headscan.models.checkpoints import explaining
-from headscan.models.tensor_files import read_state
+from headscan.models.tensor_files import is_safetensors, read_state
 
 if TYPE_CHECKING:
     import torch
@@ -161,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     from safetensors import safe_open
 
     with explaining(f"{path}, which the model came from, cannot be read any more", checkpoint=True):
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         return read_state(path), {}

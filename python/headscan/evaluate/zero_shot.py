@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.evaluate.intervals import wilson
 from headscan.models.model import check_model
-from headscan.models.pictures import PICTURE_SUFFIXES, embed_images, pictures_in
+from headscan.models.pictures import PICTURE_SUFFIXES, embed_images, pictures_in, readable_pictures
 from headscan.models.prompts import class_embeddings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headscan.models.model import Model
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["ZeroShot", "read_image_folder", "zero_shot"]
 
@@ -116,20 +119,26 @@ def zero_shot(
 def read_image_folder(folder: str | Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
     """Return the pictures, labels and class names of a folder with one subfolder a class.
 
-    Class names are the subfolders' names with underscores read as spaces, in alphabetical order.
+    Class names are the subfolders' names with underscores read as spaces, in alphabetical order. Pictures that cannot
+    be read are left out, counted and named in a warning; every one is decoded once to be sure.
 
     Raises
     ------
     HeadscanError
-        If there is no such folder or no picture in it.
+        If there is no such folder or no picture in it that can be read.
     """
     root = files.expanded(folder)
     if not root.is_dir():
         raise HeadscanError(f"there is no image folder {root}")
-    subfolders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [(path, label) for label, subfolder in enumerate(subfolders) for path in pictures_in(subfolder)]
-    if not found:
+    subfolders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    labels = {path: label for label, subfolder in enumerate(subfolders) for path in pictures_in(subfolder)}
+    if not labels:
         kinds = ", ".join(PICTURE_SUFFIXES)
         raise HeadscanError(f"{root} holds no pictures: expected one subfolder a class with {kinds}")
+    paths, reasons = readable_pictures(labels)
+    if not paths:
+        raise HeadscanError(f"none of the {len(labels):,} pictures in {root} can be read: {reasons[0]}")
+    if reasons:
+        _log.warning("%d of %d pictures left out: %s", len(reasons), len(labels), "; ".join(reasons))
     names = tuple(path.name.replace("_", " ") for path in subfolders)
-    return [path for path, _ in found], np.array([label for _, label in found], dtype=np.int64), names
+    return paths, np.array([labels[path] for path in paths], dtype=np.int64), names

@@ -30,7 +30,7 @@ _FOLDER = ResultFolder("headscan-scan", 1, "scan", ("explanations",))
 _HEAD_BYTES = 1 << 14  # of a report, in which it says what it is of
 _MOST_HEADS = 100_000
 _BEFORE = {"tower": "image", "parts": ["vo"], "significance": 0}  # what older manifests do not say
-_BEFORE |= {"method": "comp", "penalty": 0.25, "chance": [], "fidelity_version": 1}
+_BEFORE |= {"method": "comp", "penalty": 0.25, "chance": [], "image_mean_of": "", "fidelity_version": 1}
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ _FIDELITIES = {
     2: "as published",
 }
 
-OF_THE_RUN = ("headscan", "created")  # differ between runs of the same parameters
+OF_THE_RUN = ("headscan", "created", "image_mean_of")  # differ between runs of the same parameters
 _LABELS = (
     "tower",
     "part",
@@ -85,6 +85,8 @@ class ScanInfo:
         Of the method "lasso".
     chance : tuple of dict
         What the p-values of each part, side and fidelity rest on: see `headscan.explanations.families`.
+    image_mean_of : str
+        Of which pictures the image mean was taken, and which were left out; empty where it came from elsewhere.
     fidelity_version : int
         Which definition of fidelity the table holds; `fidelity_definition` says it in words.
     """
@@ -111,6 +113,7 @@ class ScanInfo:
     method: str = "comp"
     penalty: float = 0.25
     chance: tuple[dict[str, Any], ...] = ()
+    image_mean_of: str = ""
     fidelity_version: int = FIDELITY_VERSION
 
     def __post_init__(self) -> None:
@@ -165,6 +168,7 @@ def model_facts(model: Model) -> dict[str, Any]:
         "pretrained": model.pretrained,
         "weights_hash": model.weights_hash,
         "image_mean_hash": None if mean is None else hashlib.sha256(mean.astype("<f8").tobytes()).hexdigest(),
+        "image_mean_of": model.image_mean_of,
     }
 
 

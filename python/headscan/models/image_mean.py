@@ -23,7 +23,7 @@ from headscan.common.terminal import progress_bar
 from headscan.common.vectors import normalise
 from headscan.errors import HeadscanError
 from headscan.models.model import Model
-from headscan.models.pictures import embed_pixels, found_pictures, prepared
+from headscan.models.pictures import PictureFolder, embed_pixels, prepared, read_folder
 from headscan.models.published import read_tensor
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ _PICTURES, _BATCH = 256, 32
 
 def image_mean_for(
     model: Model, source: ArrayLike | str | Path | None, *, progress: bool | None = None
-) -> NDArray[np.float64] | None:
-    """Return the mean (joint_dim,) that an array, a file or a request gives; None for None and ``"none"``.
+) -> tuple[NDArray[np.float64] | None, str]:
+    """Return the mean (joint_dim,) that an array, a file or a request gives, and what it is of where pictures are.
+
+    None for None and ``"none"``.
 
     Raises
     ------
@@ -46,18 +48,19 @@ def image_mean_for(
         If it is no such mean, or cannot be read or computed.
     """
     if source is None or (isinstance(source, str) and source == NONE):
-        return None
+        return None, ""
     if isinstance(source, str) and source.startswith(FOLDER):
-        return image_mean_of_folder(model, source[len(FOLDER) :], progress=progress)
+        pictures = read_folder(source[len(FOLDER) :])
+        return image_mean_of_folder(model, pictures, progress=progress), str(pictures)
     if isinstance(source, str) and source == ESTIMATE:
-        return estimate_image_mean(model)
+        return estimate_image_mean(model), "pictures of noise"
     if isinstance(source, str) and source.startswith(("none", "estimate:")):
         raise HeadscanError(f"an image mean is a file, {NONE}, {FOLDER}PATH or {ESTIMATE}, not {source!r}")
-    return _read_image_mean(source, joint_dim=model.joint_dim)
+    return _read_image_mean(source, joint_dim=model.joint_dim), ""
 
 
 def image_mean_of_folder(
-    model: Model, folder: str | Path, *, batch_size: int = _BATCH, progress: bool | None = None
+    model: Model, folder: str | Path | PictureFolder, *, batch_size: int = _BATCH, progress: bool | None = None
 ) -> NDArray[np.float64]:
     """Return the mean of the unit embeddings of all pictures in a folder and those below it.
 
@@ -65,7 +68,7 @@ def image_mean_of_folder(
     ----------
     model : Model
         From `load_model`.
-    folder : str or path
+    folder : str, path or PictureFolder
         Searched for .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff and .webp files.
     batch_size : int, default 32
         Pictures per forward pass.
@@ -79,9 +82,9 @@ def image_mean_of_folder(
     Raises
     ------
     HeadscanError
-        If there are no pictures, one cannot be read, or the model's module embeds no images.
+        If there is no picture that can be read, or the model's module embeds no images.
     """
-    paths = found_pictures(folder)
+    paths = (folder if isinstance(folder, PictureFolder) else read_folder(folder)).paths
     total = np.zeros(model.joint_dim)
     with progress_bar("embedding pictures", total=len(paths), unit="pictures", show=progress) as advance:
         for pixels in prepared(model, paths, batch_size=batch_size):

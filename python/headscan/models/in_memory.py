@@ -40,6 +40,11 @@ def check_module(module: Any) -> Any:
                 f"the model in memory is quantised ({name} is a {kind}): only plain floating-point weights are read; "
                 "pass the model that was quantised"
             )
+        if hasattr(part, "parametrizations") or any(key.endswith("_orig") for key in part._parameters):
+            raise HeadscanError(
+                f"the model in memory computes weights of {name} from other tensors (pruned or parametrized): make "
+                "them plain first, by torch.nn.utils.prune.remove or parametrize.remove_parametrizations"
+            )
     devices = {str(parameter.device) for parameter in module.parameters()}
     if len(devices) > 1:
         raise HeadscanError(

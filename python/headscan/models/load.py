@@ -92,8 +92,8 @@ def load_model(
         folder=loaded.folder,
         config=loaded.config,
     )
-    mean = image_mean_for(model, loaded.image_mean if image_mean is None else image_mean)
-    return model if mean is None else replace(model, image_mean=mean)
+    mean, pictures = image_mean_for(model, loaded.image_mean if image_mean is None else image_mean)
+    return model if mean is None else replace(model, image_mean=mean, image_mean_of=pictures)
 
 
 def _explained(loaded: checkpoints.LoadedModel) -> Callable[[], Any]:

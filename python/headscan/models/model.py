@@ -52,6 +52,8 @@ class Model:
         The folder that it came in, of a ``local-dir:``, ``hf-hub:`` or demo model.
     config : mapping or None
         Its open_clip configuration as it was built, of a model of open_clip from a file.
+    image_mean_of : str
+        Of which pictures the image mean was taken when the model was loaded, and which were left out.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Model:
     checkpoint: tuple[Path, ...] = ()
     folder: Path | None = None
     config: Mapping[str, Any] | None = None
+    image_mean_of: str = ""
 
     @property
     def module(self) -> Any:

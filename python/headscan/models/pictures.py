@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PICTURE_SUFFIXES",
+    "PictureFolder",
     "embed_images",
     "embed_pixels",
-    "found_pictures",
     "pictures_in",
     "prepared",
     "preprocess",
     "preprocessing",
+    "read_folder",
     "read_picture",
+    "readable_pictures",
 ]
 
 
@@ -46,8 +49,31 @@ _OTHER_SUFFIXES = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jxl")
 _log = logging.getLogger(__name__)
 
 
-def found_pictures(folder: str | Path) -> list[Path]:
-    """Return the pictures in a folder and those below it, sorted; what cannot be read is left out, with a warning.
+@dataclass(frozen=True)
+class PictureFolder:
+    """The pictures of a folder.
+
+    Attributes
+    ----------
+    folder : Path
+    paths : tuple of Path
+        Those that can be read, sorted.
+    left_out : tuple of str
+        Of each of the others why not, with its path; last, if there are any, how many are of kinds that are not read.
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say what is read and what is left out, with reasons."""
+        out = f"; left out: {'; '.join(self.left_out)}" if self.left_out else ""
+        return f"{len(self.paths):,} pictures of {self.folder}{out}"
+
+
+def read_folder(folder: str | Path) -> PictureFolder:
+    """Return the pictures in a folder and those below it; what cannot be read is left out, with a warning.
 
     Every picture is decoded once to be sure.
 
@@ -56,12 +82,22 @@ def found_pictures(folder: str | Path) -> list[Path]:
     HeadscanError
         If there is no such folder, or no picture in it that can be read.
     """
-    place = files.expanded(folder)
-    if not place.is_dir():
-        raise HeadscanError(f"there is no folder of pictures {place}")
-    paths = pictures_in(place)
+    root = files.expanded(folder)
+    if not root.is_dir():
+        raise HeadscanError(f"there is no folder of pictures {root}")
+    paths = pictures_in(root)
     if not paths:
-        raise HeadscanError(f"{place} holds no pictures ({', '.join(PICTURE_SUFFIXES)}){_unknown(place)}")
+        raise HeadscanError(f"{root} holds no pictures ({', '.join(PICTURE_SUFFIXES)}){_unknown(root)}")
+    readable, reasons = readable_pictures(paths)
+    if not readable:
+        raise HeadscanError(f"none of the {len(paths):,} pictures in {root} can be read: {reasons[0]}")
+    if reasons or _unknown(root):
+        _log.warning("%d of %d pictures left out%s: %s", len(reasons), len(paths), _unknown(root), "; ".join(reasons))
+    return PictureFolder(root, tuple(readable), (*reasons, *filter(None, [_unknown(root).removeprefix(", and ")])))
+
+
+def readable_pictures(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Return those of some pictures that can be read, and of each of the others why not."""
     readable, reasons = [], []
     for path in paths:
         try:
@@ -69,13 +105,7 @@ def found_pictures(folder: str | Path) -> list[Path]:
             readable.append(path)
         except HeadscanError as error:
             reasons.append(str(error))
-    if not readable:
-        raise HeadscanError(f"none of the {len(paths):,} pictures in {place} can be read: {reasons[0]}")
-    if reasons or _unknown(place):
-        _log.warning(
-            "%d of %d pictures left out%s: %s", len(reasons), len(paths), _unknown(place), "; ".join(reasons)
-        )
-    return readable
+    return readable, reasons
 
 
 def _unknown(folder: Path) -> str:
@@ -209,7 +239,7 @@ def prepared(
     elif isinstance(images, str) or not isinstance(images, Sized):
         raise HeadscanError(
             f"pictures are an array or a list of paths, not {images!r:.80}: those of a folder are listed by "
-            "headscan.models.pictures.found_pictures(folder), those of an iterator by list()"
+            "headscan.models.pictures.read_folder(folder).paths, those of an iterator by list()"
         )
     if len(images) == 0:
         raise HeadscanError("there are no pictures to embed")
@@ -266,6 +296,14 @@ def embed_images(model: Model, images: Any, *, batch_size: int = 128) -> NDArray
     Raises
     ------
     HeadscanError
-        If the pictures are of another kind, one cannot be read, or the model embeds one as NaN.
+        If the pictures are of another kind, the model embeds one as NaN, or some cannot be read: all of them are
+        named before any work is done.
     """
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        _, reasons = readable_pictures(images)
+        if reasons:
+            raise HeadscanError(
+                f"{len(reasons):,} of {len(images):,} pictures cannot be read: {'; '.join(reasons)}; leave them out "
+                "(headscan.models.pictures.readable_pictures)"
+            )
     return np.concatenate([embed_pixels(model, pixels) for pixels in prepared(model, images, batch_size=batch_size)])

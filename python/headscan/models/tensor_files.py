@@ -6,6 +6,7 @@ Nothing is unpickled: torch's files are read with ``weights_only``, and TorchScr
 from __future__ import annotations
 
 import argparse
+import logging
 import pathlib
 import re
 import zipfile
@@ -20,13 +21,15 @@ from headscan.models.torchscript import is_torchscript, read_torchscript
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TensorFiles", "check_finite", "open_tensors", "read_state"]
+__all__ = ["TensorFiles", "check_finite", "is_safetensors", "open_tensors", "read_state"]
 
 _KEYS = (  # under which training code saves a state dict, the one that is taken first
     "state_dict", "model_state_dict", "model", "module", "net", "network", "clip", "weights", "params",
     "student", "model_ema", "state_dict_ema", "ema_state_dict", "ema", "teacher",
 )  # fmt: skip
 _DEEPEST = 3
+_LFS = b"version https://git-lfs"  # begins the files that Git LFS puts in the place of large ones
+_log = logging.getLogger(__name__)
 _OPENAI = ("input_resolution", "context_length", "vocab_size")  # in state dicts of OpenAI's archives, no others
 
 
@@ -121,7 +124,7 @@ def open_tensors(paths: Iterable[str | Path]) -> TensorFiles:
     quick = False
     listed = [regular(Path(path)) for path in paths]
     for path in listed:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             stored |= _safetensors(path)
         else:
             state, quick_here = _torch_state(path, mmap=True)
@@ -131,6 +134,25 @@ def open_tensors(paths: Iterable[str | Path]) -> TensorFiles:
     shapes = {name: tuple(shape) for name, (shape, _, _) in stored.items()}
     dtypes = {name: dtype for name, (_, dtype, _) in stored.items()}
     return TensorFiles(source, shapes, dtypes, lambda name, rows: stored[name][2](rows), quick_gelu=quick)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Say whether a file is safetensors: by its first bytes, where they tell, else by its name.
+
+    Raises
+    ------
+    HeadscanError
+        If it only stands for a file that has not been fetched, or is one of torch's by the name of another.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(_LFS))
+    if head == _LFS:
+        raise HeadscanError(f"{path} is a pointer of Git LFS in the place of the weights: fetch them (git lfs pull)")
+    if head[8:9] == b"{":
+        return True
+    if path.suffix == ".safetensors" and head.startswith((b"PK", b"\x80")):
+        raise HeadscanError(f"{path} is a file of torch's under another name: rename it to {path.stem}.pt")
+    return path.suffix == ".safetensors"
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -192,6 +214,10 @@ def _torch_state(path: Path, *, mmap: bool) -> tuple[dict[str, torch.Tensor], bo
             "state dict in it, or loaded.state_dict() of a whole module, 'weights.pt')"
         ) from error
     state = _state_dict_of(loaded, path)
+    for name, tensor in state.items():
+        if tensor.layout is not torch.strided:
+            layout = str(tensor.layout).removeprefix("torch.")
+            raise HeadscanError(f"{path} holds {name} as a {layout} tensor: save it dense (tensor.to_dense())")
     return state, set(_OPENAI) <= state.keys()
 
 
@@ -225,6 +251,9 @@ def _state_dict_of(loaded: Any, path: Path, depth: int = 0) -> dict[str, Any]:
         if chosen is None and not tensors and len(nested) == 1:
             chosen = next(iter(nested))
         if chosen is not None:
+            others = [str(key) for key in nested if key != chosen and key in _KEYS]
+            if others:
+                _log.warning("%s: what is under %s is read, not what is under %s", path, chosen, ", ".join(others))
             return _state_dict_of(nested[chosen], path, depth + 1)
         if tensors and all(isinstance(name, str) for name in tensors):
             return tensors

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headscan.common import files
 from headscan.common.checks import whole_number
 from headscan.common.terminal import progress_bar
 from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
 from headscan.heads.factors import vo_factors
 from headscan.models.model import check_model
-from headscan.models.pictures import found_pictures, preprocessing, read_picture
+from headscan.models.pictures import preprocessing, read_folder, read_picture
 from headscan.models.towers.forward import check_traceable, class_token_values
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Grounding:
     values : ndarray of float32, shape (layers, heads, rank, 2, count)
         The head's output at the class token along the written direction of the pole +, without the constant
         that it writes for every image.
+    left_out : tuple of str
+        Images of the folder that cannot be read, with reasons.
     """
 
     weights_hash: str
@@ -68,6 +70,7 @@ class Grounding:
     thumbnails: tuple[bytes, ...]
     images: NDArray[np.int64]
     values: NDArray[np.float32]
+    left_out: tuple[str, ...] = ()
 
     def thumbnail(self, number: int) -> str:
         """Return an image's thumbnail as a data URI."""
@@ -100,7 +103,7 @@ def ground(
     ------
     HeadscanError
         If the model is not the scanned one, has no class token or no plain attention, or the folder
-        holds no pictures or one that cannot be read.
+        holds no picture that can be read.
     """
     import torch
 
@@ -111,8 +114,8 @@ def ground(
         )
     count = whole_number(count, "count", least=1)
     check_traceable(model.tower)
-    folder = files.expanded(images)
-    paths = found_pictures(folder)
+    pictures = read_folder(images)
+    paths = pictures.paths
     layers = scan.info.layers
     maps = {layer: _direction_map(model, layer, fold=scan.info.folded) for layer in layers}
     best = _Best(min(count, len(paths)))
@@ -125,8 +128,8 @@ def ground(
             best.add(torch.stack(along, dim=1), first=start)
             thumbnails += small
             advance(len(small))
-    names = tuple(path.relative_to(folder).as_posix() for path in paths)
-    return Grounding(scan.info.weights_hash, layers, names, tuple(thumbnails), *best.result())
+    names = tuple(path.relative_to(pictures.folder).as_posix() for path in paths)
+    return Grounding(scan.info.weights_hash, layers, names, tuple(thumbnails), *best.result(), pictures.left_out)
 
 
 class _Best:
@@ -164,7 +167,7 @@ def _direction_map(model: Model, layer: int, *, fold: bool) -> Any:
     return lambda z: torch.einsum("nhr,hri->nhi", z, matrix) - constant
 
 
-def _read(paths: list[Path], model: Model) -> tuple[torch.Tensor, list[bytes]]:
+def _read(paths: Sequence[Path], model: Model) -> tuple[torch.Tensor, list[bytes]]:
     """Return images ready for the model, (n, 3, height, width), and their thumbnails."""
     import torch
 

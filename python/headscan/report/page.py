@@ -86,6 +86,7 @@ def _chunks(scan: Scan, grounding: Grounding | None) -> dict[str, Any]:
         "chance": chance,
         "better": None if chance is None else float((table[chance] < CHANCE).mean()),
         "grounded": [] if grounding is None else grounding.layers,
+        "left_out": [] if grounding is None else grounding.left_out,
         "summary": summarise(table, k=scan.info.k),
     }
     rows = chunk_scan(table, k=scan.info.k, measures=measures)

@@ -178,7 +178,7 @@ def load_circuits(folder: str | Path) -> Circuits:
     HeadscanError
         If there are none, or their files are damaged or do not belong together.
     """
-    info, (pairs, channels) = FOLDER.load(folder, CircuitsInfo, defaults={})
+    info, (pairs, channels) = FOLDER.load(folder, CircuitsInfo, defaults={"image_mean_of": ""})
     wanted: dict[str, tuple[Any, list[str]]] = {
         "pairs": (pairs, [*PAIR, "strength", "p_value", "q_value"]),
         "channels": (channels, [*PAIR, "channel", "pole", "strength", f"read_concept_{info.k - 1}"]),
