@@ -24,6 +24,10 @@ examples:
   headscan scan demo --parts vo,qk,mlp --tower text --out out
   headscan scan local-dir:my-clip --dictionary concepts.txt --sides write,read -k 3 --out out
 """
+_NO_MEAN = (
+    "no image mean is known of this model, and words are the worse for it: without its own, 58 % of the demo's picks "
+    "differ (benchmarks/results/image_mean.md); --image-mean folder:PICTURES measures one"
+)
 _LEAST_COEFFICIENT = 0.005  # what is not shown as 0.00
 
 
@@ -100,6 +104,7 @@ def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> tup
     return (
         f"model       {model.name}: {shape}, joint space {source.joint_dim}, {mean}",
         *([f"note        {source.note}"] if source.note else []),
+        *([f"note        {_NO_MEAN}"] if mean == "no image mean" else []),
         f"dictionary  {dictionary.source}: {len(dictionary):,} concepts; dropped {dropped}, "
         f"{dictionary.same_tokens:,} with the tokens of another",
     )

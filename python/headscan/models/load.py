@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headscan.errors import HeadscanError
 from headscan.models import checkpoints
 from headscan.models.image_mean import image_mean_for
+from headscan.models.known_means import known_image_mean
 from headscan.models.model import Model
 from headscan.models.text import check_tokenizer
 from headscan.models.towers import read_tower
@@ -53,9 +54,8 @@ def load_model(
     image_mean : array, path to .safetensors, .npy or the published code's .pt, or str, optional
         Mean of the model's normalised image embeddings, (joint_dim,); ``"folder:PATH"`` to measure it on the
         pictures there, ``"estimate:noise"`` to estimate it without any (`headscan.models.image_mean`), ``"none"``
-        to subtract none. By default the
-        ``image_mean.safetensors`` beside a ``local-dir:`` model's weights, where there is one; otherwise none
-        is subtracted.
+        to subtract none. By default the ``image_mean.safetensors`` beside a ``local-dir:`` model's weights, or that
+        of a named pretrained model where it is known (`headscan.models.known_means`); otherwise none is subtracted.
     tokenizer : callable, optional
         From a list of texts to padded token ids. By default the one that open_clip pairs with the model, or the
         one in the transformers folder.
@@ -92,7 +92,11 @@ def load_model(
         folder=loaded.folder,
         config=loaded.config,
     )
-    mean, pictures = image_mean_for(model, loaded.image_mean if image_mean is None else image_mean)
+    if image_mean is None:
+        image_mean = loaded.image_mean
+    if image_mean is None and isinstance(source, str):
+        image_mean = known_image_mean(loaded.name, loaded.pretrained)
+    mean, pictures = image_mean_for(model, image_mean)
     return model if mean is None else replace(model, image_mean=mean, image_mean_of=pictures)
 
 
