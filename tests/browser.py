@@ -57,6 +57,7 @@ def made_up_scan(*, layers, heads, rank, concepts, k=5, seed=0, chance=False):
     }
     table = make_table(columns, texts=concepts, k=k)
     if chance:
+        table["p_value"] = np.where(table["fidelity"] > 0.25, 0.0005, 0.5)
         table["q_value"] = np.where(table["fidelity"] > 0.25, 0.01, 0.5)
     return Scan(info=_info(layers=layers, k=k, concepts=len(concepts)), explanations=pd.DataFrame(table))
 

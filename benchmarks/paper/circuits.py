@@ -20,9 +20,10 @@ import torch
 
 import headscan as hs
 from common import RESULTS, add_options, demo_world, load, markdown
+from headscan.heads.parts import node_name
 from headscan.heads.writes import head_writes
 from headscan.wiring.circuits import paired_rows
-from headscan.wiring.result import PAIR, node_name
+from headscan.wiring.result import PAIR
 
 FIRST_SEED = 41_000_010
 TOP, CONTROLS, RESAMPLES, LEAST_HELD = 40, 10, 2000, 20

@@ -91,13 +91,13 @@ def test_the_file_holds_the_table(scan, tmp_path):
     found = chunks(scan.report(tmp_path / "report.html"))
     table = scan.table()
     assert found["scan"]["rows"] == len(table) == 3 * 4 * 5 * 4
-    assert found["scan"]["measures"] == ["fidelity", "joint_fidelity", "q_value"]
+    assert found["scan"]["measures"] == ["fidelity", "joint_fidelity", "p_value", "q_value"]
     assert (found["scan"]["chance"], found["scan"]["layers"], found["scan"]["heads"]) == ("q_value", [0, 1, 2], 4)
     for layer, rows in table.groupby("layer"):
         chunk = {name: decode(column) for name, column in found[f"layer-{layer}"].items()}
         for name in ("head", "index", "certified"):
             np.testing.assert_array_equal(chunk[name], rows[name])
-        for name in ("sigma", "fidelity", "joint_fidelity", "q_value"):
+        for name in ("sigma", "fidelity", "joint_fidelity", "p_value", "q_value"):
             np.testing.assert_array_equal(chunk[name], rows[name].astype(np.float32))
         np.testing.assert_array_equal(np.array(["write", "read"])[chunk["side"]], rows["side"])
         np.testing.assert_array_equal(np.array(["+", "-"])[chunk["pole"]], rows["pole"])

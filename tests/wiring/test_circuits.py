@@ -11,7 +11,8 @@ import torch
 
 import headscan as hs
 from conftest import CONCEPTS, build_module
-from headscan.wiring.result import PAIR, node_name, parse_node
+from headscan.heads.parts import node_name
+from headscan.wiring.result import PAIR, parse_node
 
 WORD = "snow"
 

@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> Output:
 
 def _named(channels: pd.DataFrame) -> list[dict[str, Any]]:
     """Return channels with the names of their places, and their words under short names."""
-    from headscan.wiring.result import node_name
+    from headscan.heads.parts import node_name
 
     return [
         {

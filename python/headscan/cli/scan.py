@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from headscan.dictionaries.load import Dictionary
+    from headscan.explanations.by_name import ScanRun
     from headscan.explanations.result import Scan
     from headscan.models.model import Model
 
@@ -28,6 +30,7 @@ _NO_MEAN = (
     "no image mean is known of this model, and words are the worse for it: without its own, 58 % of the demo's picks "
     "differ (benchmarks/results/image_mean.md); --image-mean folder:PICTURES measures one"
 )
+_HEADS_NAMED = 12
 _LEAST_COEFFICIENT = 0.005  # what is not shown as 0.00
 
 
@@ -88,9 +91,44 @@ def _run(options: argparse.Namespace) -> Output:
     )  # fmt: skip
     certified = int(run.scan.explanations["certified"].sum())
     saved = f"{len(run.scan):,} explanations ({certified:,} certified exact) saved in {run.folder}"
+    verdict, verdict_facts = _verdict(run.scan)
     tables = [_strongest(run.scan, rows=options.show)] if options.show else []
-    facts = {"folder": str(run.folder), "explanations": len(run.scan), "certified": certified}
-    return Output([*_sizes(run.model, run.dictionary, tower=options.tower), *tables, saved], facts)
+    facts = {"folder": str(run.folder), "explanations": len(run.scan), "certified": certified, **verdict_facts}
+    sizes = _sizes(run.model, run.dictionary, tower=options.tower)
+    return Output([*sizes, *tables, saved, *verdict, *_next_commands(run, options)], facts)
+
+
+def _verdict(scan: Scan) -> tuple[list[str], dict[str, int]]:
+    """Return in one line which heads say more than chance, and the numbers; nothing without significance."""
+    from headscan.explanations.significance import LEVEL
+    from headscan.heads.parts import NO_HEAD, node_name
+
+    if not scan.info.significance:
+        return [], {}
+    heads = scan.heads()
+    clear = heads[heads["q_value"] < LEVEL]
+    names = [node_name(*row) for row in clear[["layer", "head"]].itertuples(index=False)]
+    several = len(scan.info.parts) > 1
+    shown = [f"{name} ({part})" if several else name for name, part in zip(names, clear["part"], strict=True)]
+    listed = ": " + ", ".join(shown[:_HEADS_NAMED]) + (", ..." if len(shown) > _HEADS_NAMED else "") if shown else ""
+    nodes = "heads and MLPs" if heads["head"].eq(NO_HEAD).any() else "heads"
+    line = f"verdict     {len(clear)} of {len(heads)} {nodes} say more than chance (q < {LEVEL}){listed}"
+    return [line], {"heads": len(heads), "heads_above_chance": len(clear)}
+
+
+def _next_commands(run: ScanRun, options: argparse.Namespace) -> list[str]:
+    """Return what to do with a scan next."""
+    folder = shlex.quote(str(run.folder))
+    rows = run.scan.explanations
+    best = (rows.sort_values("q_value", kind="stable") if run.scan.info.significance else rows).iloc[0]
+    concept = shlex.quote(str(best["concept_0"]))
+    commands = [f"headscan report {folder} --open", f"headscan find {folder} {concept}"]
+    if run.scan.info.tower == "image" and "vo" in run.scan.info.parts:
+        given = {"--pretrained": options.pretrained, "--image-mean": options.image_mean}
+        words = [options.model, *(word for pair in given.items() if pair[1] for word in pair)]
+        model = shlex.join(map(str, words))
+        commands.append(f"headscan edit {model} --scan {folder} --suppress {concept} --dry-run")
+    return [f"{'next' if not number else '':<12}{command}" for number, command in enumerate(commands)]
 
 
 def _sizes(model: Model, dictionary: Dictionary, *, tower: str = "image") -> tuple[str, ...]:

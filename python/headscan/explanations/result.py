@@ -15,6 +15,7 @@ from headscan.errors import HeadscanError
 from headscan.explanations.folders import ResultFolder
 from headscan.explanations.head import Head, scan_html
 from headscan.explanations.table import FIDELITY_VERSION, ScanInfo
+from headscan.explanations.verdicts import head_verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +141,10 @@ class Scan:
             if wanted is not None:
                 rows = rows[rows[name] == wanted]
         return rows
+
+    def heads(self) -> pd.DataFrame:
+        """Return one row a head, the clearest first: does it say more than chance, as a whole (`head_verdicts`)."""
+        return head_verdicts(self.explanations)
 
     def find(
         self,

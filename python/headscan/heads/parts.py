@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from headscan.models.model import Model
 
-__all__ = ["NO_HEAD", "PARTS", "PartDirections", "checked_parts", "count_directions", "part_directions"]
+__all__ = ["NO_HEAD", "PARTS", "PartDirections", "checked_parts", "count_directions", "node_name", "part_directions"]
 
 NO_HEAD = -1  # the head of what belongs to none
 _MLP_RANK = 64  # singular directions of an MLP's output matrix
@@ -36,6 +36,11 @@ class PartDirections:
     side: NDArray[np.object_]
     sigma: NDArray[np.float64]
     vectors: NDArray[np.float64]  # (n, width)
+
+
+def node_name(layer: int, head: int) -> str:
+    """Return what a head or an MLP is called: "L3.H2", "L3.MLP"."""
+    return f"L{layer}.{'MLP' if head == NO_HEAD else f'H{head}'}"
 
 
 def checked_parts(parts: str | Sequence[str]) -> tuple[str, ...]:

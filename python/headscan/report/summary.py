@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.explanations.head import Explanation
+from headscan.explanations.verdicts import head_verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,8 @@ def summarise(table: pd.DataFrame, *, k: int) -> list[dict[str, Any]]:
         Mean fidelity, weighted by sigma squared.
     better : float
         Share of explanations better than chance; only where the table tells.
+    clear : bool
+        Whether the head, both sides as one, says more than chance (`head_verdicts`); only where the table tells.
     words : list of str
         The theme: up to three words, as in `themes`.
     best : dict
@@ -54,6 +57,7 @@ def summarise(table: pd.DataFrame, *, k: int) -> list[dict[str, Any]]:
     sums = groups.agg({"energy": "sum", "carried": "sum", "better": "mean", "weight": "idxmax"})
     sums["strength"] = np.sqrt(sizes.drop_duplicates([*keys, "index"]).groupby(keys)["energy"].sum())
     words = themes(groups.ngroup().to_numpy(), _texts(table, k), weights[:, None] * _coefficients(table, k))
+    clear = set() if chance is None else _clear_heads(table)
     records = []
     for number, ((layer, head, side), row) in enumerate(sums.iterrows()):
         best = Explanation.of(table.iloc[int(row["weight"])])
@@ -66,8 +70,16 @@ def summarise(table: pd.DataFrame, *, k: int) -> list[dict[str, Any]]:
             "words": words.get(number, []),
             "best": {"index": best.index, "pole": best.pole, "code": best.code},
         }
-        records.append(record if chance is None else {**record, "better": float(row["better"])})
+        if chance is not None:
+            record |= {"better": float(row["better"]), "clear": (layer, head) in clear}
+        records.append(record)
     return records
+
+
+def _clear_heads(table: pd.DataFrame) -> set[tuple[int, int]]:
+    heads = head_verdicts(table)
+    above = heads[heads["q_value"] < CHANCE]
+    return set(zip(above["layer"], above["head"], strict=True))
 
 
 def themes(

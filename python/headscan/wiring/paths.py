@@ -18,10 +18,11 @@ import numpy as np
 
 from headscan.common.checks import whole_number
 from headscan.errors import HeadscanError
+from headscan.heads.parts import node_name
 from headscan.models.model import check_model
 from headscan.wiring.circuits import paired_rows
 from headscan.wiring.composition import channels_between
-from headscan.wiring.result import PAIR, Circuits, node_name
+from headscan.wiring.result import PAIR, Circuits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from headscan.dictionaries.load import Dictionary
     from headscan.models.model import Model
 
-__all__ = ["FOLDER", "PAIR", "Circuits", "CircuitsInfo", "load_circuits", "node_name", "parse_node"]
+__all__ = ["FOLDER", "PAIR", "Circuits", "CircuitsInfo", "load_circuits", "parse_node"]
 
 PAIR = ("writer_part", "writer_layer", "writer_head", "reader_part", "side", "reader_layer", "reader_head")
 FOLDER = ResultFolder("headscan-circuits", 1, "circuits", ("pairs", "channels"))
@@ -188,11 +188,6 @@ def load_circuits(folder: str | Path) -> Circuits:
         if missing:
             raise HeadscanError(f"{folder} is damaged: {name}.parquet has no column {missing[0]}")
     return Circuits(info=info, pairs=pairs, channels=channels)
-
-
-def node_name(layer: int, head: int) -> str:
-    """Return what a head or an MLP is called: "L3.H2", "L3.MLP"."""
-    return f"L{layer}.{'MLP' if head == NO_HEAD else f'H{head}'}"
 
 
 def parse_node(text: str) -> tuple[int, int | None]:

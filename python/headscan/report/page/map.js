@@ -31,6 +31,11 @@ function reading(head, by) {
   return by === "better" ? percent(head.better) : fixed(head[by]);
 }
 
+/** Whether all that a head says is no more than chance would say. */
+function isNoise(head) {
+  return scan.chance && !head.clear;
+}
+
 function describe(head) {
   const parts = [`layer ${head.layer}, head ${head.head}`, `strength ${fixed(head.strength)}`];
   parts.push(`fidelity ${fixed(head.fidelity)}`);
@@ -50,7 +55,7 @@ function mapCell(head, { by, range: [low, high], shared }) {
     const share = high > low ? (head[by] - low) / (high - low) : 1;
     Object.assign(attributes, { class: "shade", "--v": share || 0 });
   }
-  if (scan.chance && head.better === 0) attributes.class += " chance";
+  if (isNoise(head)) attributes.class += " chance";
   return el("a", attributes, el("span", { dir: "auto" }, reading(head, by)));
 }
 
@@ -112,7 +117,7 @@ function headLine(head, most) {
   const place = { view: "head", layer, head: head.head };
   const at = address({ ...place, index: best.index, side, pole: best.pole });
   const clearest = { href: at, title: "the direction with the largest sigma times fidelity" };
-  const noise = scan.chance && head.better === 0;
+  const noise = isNoise(head);
   const about = head.words.join(", ") || (noise ? "nothing better than chance" : "–");
   return el(
     "li", { class: noise ? "head chance" : "head" },
@@ -129,7 +134,7 @@ function headList(heads, order) {
   const largest = (by) => Math.max(0.01, ...heads.map((head) => head[by]));
   const most = { strength: largest("strength"), fidelity: largest("fidelity") };
   const sorted = [...heads];
-  if (order !== "layer") sorted.sort((a, b) => b[order] - a[order] || a.layer - b.layer || a.head - b.head);
+  if (order !== "layer") sorted.sort((a, b) => isNoise(a) - isNoise(b) || b[order] - a[order] || a.layer - b.layer || a.head - b.head);
   const names = ["head", "about", "strength", "fidelity", ...(scan.chance ? ["signif."] : [])];
   const cells = names.map((name) => el("span", {}, name));
   const titles = el("li", { class: "head titles", "aria-hidden": "true" }, ...cells);
@@ -140,9 +145,9 @@ function headList(heads, order) {
 function showMap(state) {
   const side = scan.sides.includes(state.side) ? state.side : scan.sides[0];
   const by = COLOURS.some(([name]) => name === state.by) ? state.by : "fidelity";
-  const order = state.order in ORDERS ? state.order : "layer";
+  const order = state.order in ORDERS ? state.order : scan.chance ? "better" : "layer";
   const all = summaries(side);
-  const heads = state.hide ? all.filter((head) => head.better > 0) : all;
+  const heads = state.hide ? all.filter((head) => !isNoise(head)) : all;
   const here = { view: "map", by, order, side };
   const sides = scan.sides.map((name) => [name, name === "write" ? "what it writes" : "what it reads"]);
   const [table, legend] = mapTable(all, by);
@@ -160,10 +165,19 @@ function showMap(state) {
   ];
 }
 
+/** The verdict in a sentence: which heads say more than chance. */
+function verdictText() {
+  if (!scan.chance) return "";
+  const names = new Set(scan.summary.map((head) => headName(head.layer, head.head)));
+  const clear = new Set(scan.summary.filter((head) => !isNoise(head)).map((head) => headName(head.layer, head.head)));
+  const rest = clear.size < names.size ? "; the rest is hatched" : "";
+  const share = `${percent(scan.better)} of the explanations are better than chance (${scan.chance} < ${CHANCE})`;
+  return `${clear.size} of ${plural(names.size, "head")} say more than chance${rest}; ${share}. `;
+}
+
 function leadText() {
   const { info } = scan;
   const where = `${plural(scan.layers.length, "layer")} of ${plural(scan.heads, "head")}`;
   const what = `${plural(scan.rows, "explanation")} in words from ${plural(info.concepts, "concept")}`;
-  const chance = scan.chance ? `; ${percent(scan.better)} are better than chance (${scan.chance} < ${CHANCE})` : "";
-  return `${where}, ${what} (${info.dictionary})${chance}.`;
+  return `${verdictText()}${where}, ${what} (${info.dictionary}).`;
 }
