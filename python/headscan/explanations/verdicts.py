@@ -27,9 +27,9 @@ def head_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns part, layer, head; `rows`: its explanations; `above`: those with a q-value below 0.05; `p_value`: the
-        chance that nothing that the head says, on either side, is better than chance, see `simes`; `q_value`: the same
-        corrected for the part's heads, see `q_values`.
+        Columns part, layer, head; `rows`: its explanations; `above`: those with a q-value below 0.05; `p_value`:
+        how likely a head that says no more than chance, on either side, is to look so clear, see `simes`; `q_value`:
+        the same corrected for the part's heads, see `q_values`.
 
     Raises
     ------
