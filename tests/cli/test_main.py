@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import headscan as hs
-from conftest import CONCEPTS, build_module, write_bundle
+from conftest import CONCEPTS, build_module, write_adapter, write_bundle
 from headscan.cli import main
 from headscan.cli.scan import _strongest
 from headscan.cli.tables import print_rows
@@ -84,7 +85,8 @@ def test_options_reach_the_scan(run, tmp_path, concepts):
     arguments = "--layers 0,-1 --sides read --poles - -k 2 --coherence 0.5 --threads 1 --no-fold --show 0"
     status, out, _ = run(*arguments.split(), "--template", "a photo of a {}")
     assert status == 0
-    assert len(out.splitlines()) == 3  # the model, the dictionary, where it was saved: no table
+    words = [line.split()[0] for line in out.splitlines()]
+    assert words == ["model", "dictionary", "64", "verdict", "next", "headscan", "headscan"]  # no table
     info = hs.load_scan(tmp_path / "out").info
     assert (info.layers, info.sides, info.poles) == ((0, 2), ("read",), ("-",))
     assert (info.k, info.coherence, info.folded, info.template) == (2, 0.5, False, "a photo of a {}")
@@ -152,6 +154,10 @@ def test_the_help_fits_a_screen(monkeypatch, capsys):
 
 def test_the_first_example_of_every_command_runs_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    name = "visual.transformer.resblocks.7.attn.out_proj"
+    shapes = {"A": (2, 128), "B": (128, 2)}
+    change = {f"base_model.model.{name}.lora_{side}.weight": torch.ones(shapes[side]) for side in "AB"}
+    write_adapter(tmp_path / "my-lora-adapter", change)
     for name, parser in commands().items():
         example = re.findall(r"^  headscan (.*)$", parser.epilog or "", flags=re.MULTILINE)[0]
         assert main.main(shlex.split(example)) == 0, (example, capsys.readouterr().err)

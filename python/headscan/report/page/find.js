@@ -5,16 +5,16 @@ if (scan.chance) SORTS.push([scan.chance, "significance"]);
 
 /** Read a search: {terms, without} folded texts; {layer, head, index} ranges; {side, pole} sets. */
 function parsed(query) {
-  const query = { terms: [], without: [], layer: null, head: null, index: null, side: null, pole: null };
+  const wanted = { terms: [], without: [], layer: null, head: null, index: null, side: null, pole: null };
   const part = /(-?)(?:(layer|head|index|side|pole):)?(?:"([^"]*)"?|(\S+))/g;
   for (const [, minus, key, quoted, plain] of query.matchAll(part)) {
     const value = quoted ?? plain;
     if (!value) continue;
-    if (key === "side" || key === "pole") query[key] = folded(value).replace("−", "-");
-    else if (key) query[key] = range(value);
-    else (minus ? query.without : query.terms).push(folded(value));
+    if (key === "side" || key === "pole") wanted[key] = folded(value).replace("−", "-");
+    else if (key) wanted[key] = range(value);
+    else (minus ? wanted.without : wanted.terms).push(folded(value));
   }
-  return query;
+  return wanted;
 }
 
 function range(text) {
@@ -99,7 +99,7 @@ function showFind(state) {
   const order = choices("Order", sorts, sort, (value) => ({ ...state, sort: value }));
   const list = el("ol", { class: scan.chance ? "hits tested" : "hits" });
   return [
-    el("section", { class: "lead" }, title, el("p", { role: "status" }, hits.length ? count : "Nothing count.")),
+    el("section", { class: "lead" }, title, el("p", { role: "status" }, hits.length ? count : "Nothing found.")),
     hits.length ? el("div", { class: "controls" }, order) : null,
     growing(list, sorted(hits, sort), (hit) => hitLine(hit, terms)),
   ];
