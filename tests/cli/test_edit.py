@@ -65,15 +65,16 @@ def test_nothing_is_written_before_the_mean_is_known(edit, tmp_path):
 
 def test_an_edit_that_chooses_nothing_is_said_and_not_saved(edit, bundle, tmp_path):
     arguments = ["--suppress", "snow", "--threshold", "2"]
-    status, out, err = edit(*arguments, "--dry-run", "--out", tmp_path / "edited")
-    assert (status, err) == (0, "")
     model, scan = hs.load_model(f"local-dir:{bundle}"), hs.load_scan(tmp_path / "scan")
     step = hs.Edit.suppress(scan, model, like="snow", threshold=2.0).info.steps[0]
     highest = step["highest_score"]
     assert step["directions_chosen"] == 0
     for threshold, count in ((highest, 1), (highest + 1e-9, 0)):
         assert len(hs.Edit.suppress(scan, model, like="snow", threshold=threshold)) == count
-    assert f"no direction matched, the highest score is {highest:.3f} and 2.000 is needed" in out
-    refused(edit(*arguments, "--out", tmp_path / "edited"), "there is nothing to save: no direction matched")
-    refused(edit("--amplify", "snow", "--strength", "1", "--out", tmp_path / "edited"), "every multiplier is 1")
+    why = f"no direction matched, the highest score is {highest:.3f} and 2.000 is needed"
+    refused(edit(*arguments, "--dry-run", "--out", tmp_path / "edited"), f"nothing would change: {why}")
+    refused(edit(*arguments, "--out", tmp_path / "edited"), f"there is nothing to save: {why}")
+    refused(edit("--amplify", "snow", "--strength", "1", "--out", tmp_path / "edited"), "there is nothing to save")
+    for more in (["--threshold", "0"], []):
+        refused(edit("--amplify", "snow", "--strength", "1", *more, "--dry-run"), "nothing would change")
     assert not (tmp_path / "edited").exists()

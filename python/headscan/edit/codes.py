@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headscan.dictionaries.load import Dictionary, load_dictionary
+from headscan.edit.direction import Direction
 from headscan.errors import HeadscanError
+from headscan.explanations.origin import check_origin, scan_dictionary
 from headscan.explanations.result import check_scan
 from headscan.heads.layers import parse_layers, select_layers
-from headscan.models.model import check_model
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from headscan.dictionaries.load import Dictionary
     from headscan.explanations.result import Scan
     from headscan.models.model import Model
 
@@ -36,7 +38,7 @@ class Codes:
         Rows of the dictionary.
     coefficients : ndarray of float64, shape (n, k)
     dictionary : Dictionary
-        Holds at least the concepts of the codes.
+        The scan's.
     """
 
     rows: pd.DataFrame
@@ -44,27 +46,39 @@ class Codes:
     coefficients: NDArray[np.float64]
     dictionary: Dictionary
 
+    @cached_property
+    def directions(self) -> list[Direction]:
+        """The direction of each row."""
+        rows = zip(*(self.rows[name].tolist() for name in ("layer", "head", "index")), strict=True)
+        return [Direction("vo", *row) for row in rows]
+
+    def by_direction(self, rows: NDArray[np.int64] | None = None) -> dict[Direction, list[int]]:
+        """Return the rows of each direction, of all of them or of some."""
+        grouped: dict[Direction, list[int]] = {}
+        for row in range(len(self.rows)) if rows is None else rows.tolist():
+            grouped.setdefault(self.directions[row], []).append(row)
+        return grouped
+
 
 def read_codes(
     scan: Scan, model: Model, *, dictionary: Dictionary | None, layers: str | int | Iterable[int] | None
 ) -> Codes:
-    """Return the codes of a scan's write side; without its dictionary, its concepts are encoded again.
+    """Return the codes of a scan's write side.
 
     Raises
     ------
     HeadscanError
-        If the scan has no write side, or model or dictionary is not the scan's.
+        If the scan has no write side, model or dictionary is not the scan's, or there is no such dictionary.
     """
-    _check_origin(scan, model, dictionary)
+    check_origin(scan, model)
     rows = written_rows(scan, layers=layers)
-    concepts = rows[[f"concept_{place}" for place in range(scan.info.k)]].to_numpy(dtype=object)
-    if dictionary is None:
-        named = list(dict.fromkeys(concepts.ravel()))
-        dictionary = load_dictionary(named, model=model, template=scan.info.template.split(" | "))
-    place_of = {text: place for place, text in enumerate(dictionary.texts)}
-    indices = np.array([[place_of[text] for text in code] for code in concepts], dtype=np.int64)
-    coefficients = rows[[f"coefficient_{place}" for place in range(scan.info.k)]].to_numpy(dtype=np.float64)
-    return Codes(rows, indices, coefficients, dictionary)
+    own = scan_dictionary(scan, model, dictionary)
+    ranks = range(scan.info.k)
+    indices = rows[[f"atom_{rank}" for rank in ranks]].to_numpy(dtype=np.int64)
+    if indices.max(initial=0) >= len(own):
+        raise HeadscanError(f"the scan names atom {indices.max()} of a dictionary of {len(own)} concepts: scan again")
+    coefficients = rows[[f"coefficient_{rank}" for rank in ranks]].to_numpy(dtype=np.float64)
+    return Codes(rows, indices.clip(min=0), coefficients, own)  # -1, where no concept was needed, has coefficient 0
 
 
 def written_rows(scan: Scan, *, layers: str | int | Iterable[int] | None) -> pd.DataFrame:
@@ -88,15 +102,3 @@ def written_rows(scan: Scan, *, layers: str | int | Iterable[int] | None) -> pd.
             "the scan explains no write directions of these layers (image tower, part vo), and only those are edited"
         )
     return rows
-
-
-def _check_origin(scan: Scan, model: Model, dictionary: Dictionary | None) -> None:
-    check_model(model)
-    check_scan(scan)
-    if model.weights_hash != scan.info.weights_hash:
-        raise HeadscanError(
-            f"the scan is of {scan.info.model} with the weights {scan.info.weights_hash[:12]}, but {model.name} has "
-            f"{model.weights_hash[:12]}: scan this model"
-        )
-    if dictionary is not None and dictionary.hash != scan.info.dictionary_hash:
-        raise HeadscanError(f"the dictionary {dictionary.source} is not the one that the scan was made with")

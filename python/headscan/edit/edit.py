@@ -62,8 +62,10 @@ class Edit(Multipliers):
         """Scale down the directions whose explanation matches a text.
 
         An explanation's score is the mean, weighted by its coefficients, of each concept's largest similarity to the
-        texts of `like` (and not to those of `unlike`), in the centred joint space. No label and no picture is looked
-        at.
+        texts of `like` (and not to those of `unlike`), in the centred joint space. A direction is chosen if an
+        explanation of it is itself better than chance, if that matches better than chance, and if a text of `like` is
+        among the nearest 1 % of the dictionary's concepts to it (`headscan.edit.evidence`). No label and no picture
+        is looked at. Where nothing is chosen, the edit is empty, and its step's ``why_empty`` says why.
 
         Parameters
         ----------
@@ -78,19 +80,20 @@ class Edit(Multipliers):
         unlike : str or sequence of str, optional
             A concept that is nearer to one of these counts against the match, with minus that similarity.
         threshold : float, optional
-            Scores of at least this are edited. By default what a share `chance` of random directions exceeds, when
-            they are explained in the same way.
+            Choose by the score alone, of at least this, whatever chance says.
         chance : float, default 0.05
-            That share.
+            Largest q-value of the explanation, in the scan's part and side, and of the match, over the directions
+            looked at.
         graded : bool, default False
             Scale by degree: the multiplier goes linearly from 1 at the median score of random directions to
-            `strength` at the threshold, so that a direction which names the texts among other things gives up a part.
+            `strength` at the highest score that is chosen, or at the threshold where there is one, so that a
+            direction which names the texts among other things gives up a part.
         poles : {"any", "all", "mean"}
             Which of a direction's poles have to match: scaling a singular value scales both.
         layers : str, int or iterable of int, optional
             As in `vo_factors`: only these of the scan's layers.
         dictionary : Dictionary, optional
-            The one that the scan was made with. Without it the scan's concepts are encoded again.
+            The one that the scan was made with; by default it is taken from the scan, or from the cache.
 
         Returns
         -------
@@ -99,7 +102,8 @@ class Edit(Multipliers):
         Raises
         ------
         HeadscanError
-            If scan, model and dictionary do not belong together, or an option is out of range.
+            If scan, model and dictionary do not belong together, the dictionary is nowhere to be had, the scan was
+            not compared with chance and there is no threshold, or an option is out of range.
         """
         choice = choose(
             scan, model, made_by="suppress", like=like, strength=strength, unlike=unlike, threshold=threshold,

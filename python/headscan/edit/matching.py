@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headscan.common.vectors import normalise
 from headscan.dictionaries.load import Dictionary
-from headscan.edit.codes import Codes
 from headscan.edit.direction import Direction
 from headscan.errors import HeadscanError
-from headscan.explanations.directions import explain_directions
-from headscan.models.joint import joint_map
 from headscan.models.prompts import class_embeddings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
-    from headscan.explanations.result import Scan
     from headscan.models.model import Model
 
 __all__ = [
     "POLES",
-    "chance_levels",
+    "blocks",
     "check_poles",
     "combine_poles",
     "combined",
@@ -38,7 +33,7 @@ __all__ = [
 ]
 
 POLES: dict[str, Callable[..., NDArray[np.float64]]] = {"any": np.max, "all": np.min, "mean": np.mean}
-_CHANCE_DIRECTIONS = 1000
+_BLOCK_ROWS = 8192
 
 
 def texts(like: str | Sequence[str], name: str = "like") -> tuple[str, ...]:
@@ -62,12 +57,20 @@ def embed_queries(model: Model, dictionary: Dictionary, queries: Sequence[str]) 
 
 def contrast(model: Model, dictionary: Dictionary, like: Sequence[str], unlike: Sequence[str]) -> NDArray[np.float64]:
     """Return each concept's largest similarity to `like`, or minus that to `unlike` where this is larger."""
-    atoms = dictionary.atoms.astype(np.float64)
-    wanted = (atoms @ embed_queries(model, dictionary, like).T).max(axis=1)
-    if not unlike:
-        return np.asarray(wanted)
-    avoided = (atoms @ embed_queries(model, dictionary, unlike).T).max(axis=1)
-    return np.asarray(np.where(wanted >= avoided, wanted, -avoided))
+    wanted = embed_queries(model, dictionary, like)
+    avoided = embed_queries(model, dictionary, unlike) if unlike else wanted[:0]
+    parts = []
+    for block in blocks(dictionary):
+        near = (block @ wanted.T).max(axis=1)
+        far = (block @ avoided.T).max(axis=1, initial=-np.inf)
+        parts.append(np.where(near >= far, near, -far))
+    return np.concatenate(parts)
+
+
+def blocks(dictionary: Dictionary) -> Iterator[NDArray[np.float64]]:
+    """Yield a dictionary's atoms in bounded blocks, in float64."""
+    for start in range(0, len(dictionary), _BLOCK_ROWS):
+        yield dictionary.atoms[start : start + _BLOCK_ROWS].astype(np.float64)
 
 
 def mean_similarity(
@@ -91,33 +94,12 @@ def combined(values: Mapping[Direction, Sequence[float]], poles: str) -> dict[Di
     return {direction: float(POLES[poles](each)) for direction, each in values.items()}
 
 
-def combine_poles(rows: pd.DataFrame, scores: NDArray[np.float64], poles: str) -> dict[Direction, float]:
-    """Return one score a direction from those of its poles, `scores` (rows,)."""
+def combine_poles(directions: Sequence[Direction], scores: NDArray[np.float64], poles: str) -> dict[Direction, float]:
+    """Return one score a direction from those of its poles, `scores` (rows,) in the order of `directions`."""
     by_direction: dict[Direction, list[float]] = {}
-    for layer, head, index, score in zip(rows["layer"], rows["head"], rows["index"], scores, strict=True):
-        by_direction.setdefault(Direction("vo", int(layer), int(head), int(index)), []).append(float(score))
+    for direction, score in zip(directions, scores.tolist(), strict=True):
+        by_direction.setdefault(direction, []).append(score)
     return combined(by_direction, poles)
-
-
-def chance_levels(
-    scan: Scan, model: Model, codes: Codes, similarity: NDArray[np.float64], *, poles: str, chances: Sequence[float]
-) -> list[float]:
-    """Return the scores that given shares of random directions exceed, explained as the scan's were.
-
-    The directions are Gaussian, without the component along all-ones, from a fixed seed.
-    """
-    vectors = np.random.default_rng(0).standard_normal((_CHANCE_DIRECTIONS, model.width))
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    signs = [1.0 if pole == "+" else -1.0 for pole in scan.info.poles]
-    scores = []
-    for sign in signs:
-        explained = explain_directions(
-            sign * vectors, codes.dictionary, joint=joint_map(model), k=scan.info.k, coherence=scan.info.coherence
-        )
-        scores.append(mean_similarity(explained.indices, explained.coefficients, similarity))
-    combined = POLES[poles](np.stack(scores), axis=0)
-    return [float(np.quantile(combined, 1 - chance)) for chance in chances]
 
 
 def names_one_of(text: str, names: Sequence[str]) -> bool:

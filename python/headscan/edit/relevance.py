@@ -61,7 +61,7 @@ def relevant(
         scan, held.texts, names, embedded, atoms, sparsity=whole_number(sparsity, "sparsity"), exclude=exclude
     )
     nearest = (atoms @ atoms[concepts].T).max(axis=1)  # (concepts,)
-    relevance = combine_poles(codes.rows, (nearest[codes.indices] * codes.coefficients).sum(axis=1), poles)
+    relevance = combine_poles(codes.directions, (nearest[codes.indices] * codes.coefficients).sum(axis=1), poles)
     low, high = -math.inf if floor is None else floor, math.inf if ceiling is None else ceiling
     multipliers = {direction: min(max(value + offset, low), high) for direction, value in relevance.items()}
     step = {

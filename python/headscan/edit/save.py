@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headscan.common import files, writing
 from headscan.common.terminal import plain
@@ -76,10 +76,15 @@ def card(model: ChangedModel, *, original: str = "") -> str:
         f"All else is as in the original (SHA-256 of its weights: `{model.original_hash}`), its cost too.",
         f"`{EDIT_FILE}` beside this file holds the edit. How it was made:",
         "",
-        *(f"    {json.dumps(dict(step), ensure_ascii=False)}" for step in model.edit.info.steps),
+        *(f"    {json.dumps(_in_card(step), ensure_ascii=False)}" for step in model.edit.info.steps),
     ]
     after = ["", "The original's card follows.", "", body.strip()] if body.strip() else []
     return header + "\n".join([*lines, *after]) + "\n"
+
+
+def _in_card(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step without its long list of what was chosen, which the edit's file has."""
+    return {name: value for name, value in step.items() if name != "chosen"}
 
 
 def _front_matter(text: str) -> tuple[str, str]:

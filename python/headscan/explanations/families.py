@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headscan.core import devices
-from headscan.explanations.null import NullFidelity, null_fidelity
+from headscan.explanations.null import NullFidelity, random_explanations
 from headscan.explanations.significance import LEVEL, local_fdr, p_values, q_values
 from headscan.explanations.tail import fit_tail
 from headscan.heads.parts import part_directions
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headscan.dictionaries.load import Dictionary
+    from headscan.explanations.directions import Explanations
     from headscan.explanations.table import ScanInfo
     from headscan.models.joint import JointMap
     from headscan.models.model import Model
 
-__all__ = ["family_profiles", "judge_families"]
+__all__ = ["family_explanations", "family_profiles", "judge_families"]
 
 _log = logging.getLogger(__name__)
 _DIGITS = 4  # profiles are rounded, so that other instruction sets find the same cache entry
@@ -93,9 +94,27 @@ def family_null(
     device: devices.Device = None,
 ) -> NullFidelity:
     """Return the fidelities of a family's random directions."""
+    explained = family_explanations(
+        model, dictionary, part, side, joint=joint, info=info, threads=threads, device=device
+    )
+    return NullFidelity(np.sort(explained.fidelity), np.sort(explained.joint_fidelity))
+
+
+def family_explanations(
+    model: Model,
+    dictionary: Dictionary,
+    part: str,
+    side: str,
+    *,
+    joint: JointMap,
+    info: ScanInfo,
+    threads: int = 0,
+    device: devices.Device = None,
+) -> Explanations:
+    """Return what a family's random directions are explained by, ``info.significance`` of them."""
     centred = info.folded and model.get_tower(info.tower).writes_centred
     profiles = family_profiles(model, part, side, tower=info.tower, fold=info.folded, threads=threads)
-    return null_fidelity(
+    return random_explanations(
         dictionary, joint=joint, profiles=profiles, k=info.k, coherence=info.coherence, method=info.method,
         penalty=info.penalty, count=info.significance, centred=centred, threads=threads, device=device,
     )  # fmt: skip

@@ -99,7 +99,8 @@ def load_published_scan(
         layers=tuple(sorted({file.layer for file in given})), sides=tuple(sorted({file.side for file in given})),
         poles=("+",), k=first.k, coherence=first.coherence, method=first.method, folded=first.folded,
     )  # fmt: skip
-    return Scan(info=info, explanations=make_table(gathered, texts=dictionary.texts, k=first.k))
+    table = make_table(gathered, texts=dictionary.texts, k=first.k)
+    return Scan(info=info, explanations=table, dictionary=dictionary)
 
 
 def _columns(

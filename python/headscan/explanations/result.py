@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +44,13 @@ class Scan:
         What it was made from.
     explanations : pandas.DataFrame
         The table itself; `table` gives a copy that is safe to change.
+    dictionary : Dictionary or None
+        What it was made with, where that is in memory; it is not saved.
     """
 
     info: ScanInfo
     explanations: pd.DataFrame
+    dictionary: Dictionary | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Return the number of explanations."""

@@ -156,7 +156,8 @@ def scan(
             columns, model, dictionary, joint=joint, info=info, threads=threads, device=device
         )
         columns, info = columns | judged, replace(info, chance=chance)
-    return Scan(info=info, explanations=make_table(columns, texts=dictionary.texts, k=info.k))
+    table = make_table(columns, texts=dictionary.texts, k=info.k)
+    return Scan(info=info, explanations=table, dictionary=dictionary)
 
 
 def _explained(
