@@ -43,7 +43,7 @@ def commands(folder, out):
         "report": (["report", str(folder / "scan"), "--out", str(out / "page.html")], set()),
         "find": (["find", "dog", str(folder / "scan"), "--words"], {"directions"}),
         "explain": (["explain", "demo", *words, "--text", "a dog"], {"concepts"}),
-        "edit": (["edit", "demo", "--edit", str(folder / "edit.json"), "--dry-run"], {"changes"}),
+        "edit": (["edit", "demo", "--edit", str(folder / "edit.json"), "--dry-run"], {"changes", "directions"}),
         "merge": (["merge", "demo", str(folder / "adapter"), "--out", str(out / "merged")], set()),
         "compare": (["compare", "demo", "demo", *words, "--layers", "0"], {"heads", "changes", "reweighted"}),
         "circuits": (

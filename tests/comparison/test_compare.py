@@ -13,6 +13,7 @@ from tests.models.test_adapters import pair, write_adapter
 import headscan as hs
 from conftest import CONCEPTS, build_module, write_bundle
 from headscan.cli import main
+from headscan.edit import Direction, EditInfo
 
 
 def moved(module):
@@ -136,6 +137,54 @@ def test_one_head_as_wide_as_the_model(dictionary):
     change = (products(other) - products(base))[0, 0]
     assert found.heads.change[0] == pytest.approx(np.linalg.norm(change))
     assert found.changes.sigma[0] == pytest.approx(np.linalg.norm(change, 2))
+
+
+def test_what_was_gone_is_multiplied_into_nothing():
+    """A direction taken out and rounded to float16, then compared with the model that has it."""
+    whole = hs.load_model(build_module())
+    info = EditInfo("0", "now", whole.name, whole.weights_hash, True, ())
+    module = hs.Edit({Direction("vo", 1, 2, 3): 0.0}, info).apply(whole).module.half().float()
+    found = hs.compare(hs.load_model(module), whole, count=8)
+    gone = found.reweighted[found.reweighted.sigma < 1e-3]
+    assert set(zip(gone.layer, gone["head"], gone["index"], strict=True)) == {(1, 2, 7)}
+    assert gone.multiplier.isna().all() and (gone.moved.abs() > 1e-3).all()
+    rest = found.reweighted.drop(index=gone.index)
+    np.testing.assert_allclose(rest.multiplier, 1 + rest.moved / rest.sigma)
+    assert "nan" not in found._repr_html_().lower()
+
+
+def test_a_manifest_says_what_was_compared_and_how_it_stands_beside_chance(model, tuned, dictionary, tmp_path):
+    found = hs.compare(model, tuned, dictionary=dictionary, layers=[1, 2], count=2, k=3, significance=500)
+    manifest = json.loads((found.save(tmp_path / "out") / "manifest.json").read_text())
+    expected = {"base_hash": model.weights_hash, "tuned_hash": tuned.weights_hash, "layers": [1, 2], "count": 2}
+    expected |= {"dictionary": "texts", "dictionary_hash": dictionary.hash, "concepts": 30, "k": 3, "coherence": 0.3}
+    expected |= {"significance": 500, "template": "{}"}
+    assert {name: manifest[name] for name in expected} == expected
+    for name in ("changes", "reweighted"):
+        table = getattr(found, name)
+        assert (table.q_value >= table.p_value).all() and table.p_value.between(0, 1).all()
+        assert manifest["chance"][name] == {"rows": 32, "better": int((table.q_value <= 0.05).sum())}
+    plain = hs.compare(model, tuned, dictionary=dictionary, layers=[1, 2], count=2, k=3, significance=0)
+    assert "q_value" not in plain.changes and plain.changes.equals(found.changes.drop(columns=["p_value", "q_value"]))
+    with pytest.raises(hs.HeadscanError, match="holds a comparison of other parameters"):
+        plain.save(tmp_path / "out")
+
+
+def test_an_edited_demo_brings_its_own_dictionary_and_mean(tmp_path, capsys):
+    demo = hs.load_model("demo")
+    made = ["scan", "demo", "--layers", "7", "--significance", "0", "--quiet", "--out", str(tmp_path / "scan")]
+    assert main.main(made) == 0
+    edit = ["edit", "demo", "--scan", str(tmp_path / "scan"), "--direction", "7.2.9", "--out", str(tmp_path / "mine")]
+    assert main.main([*edit, "--quiet"]) == 0
+    line = ["compare", f"local-dir:{tmp_path / 'mine'}", "demo", "--layers", "7", "--json", "--significance", "200"]
+    assert main.main([*line, "--out", str(tmp_path / "out")]) == 0
+    rows = json.loads(capsys.readouterr().out)["tables"]["reweighted"]
+    assert rows[0]["multiplier"] is None and abs(rows[0]["moved"]) > 0.1
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    own = hs.load_dictionary("demo", model=demo)
+    assert (manifest["dictionary"], manifest["dictionary_hash"]) == ("dictionary.txt", own.hash)
+    again = hs.load_model(f"local-dir:{tmp_path / 'mine'}")
+    np.testing.assert_array_equal(again.image_mean, demo.image_mean)
 
 
 # ---- adapters

@@ -17,11 +17,13 @@ examples:
   headscan compare ViT-B-32 ViT-B-32 --pretrained openai --tuned-pretrained tuned.pt --layers 8-11
   headscan compare demo my-lora-adapter --figure change.png
 """
-_NOT_SHOWN = ("norm", "joint_fidelity", "certified", "write_angle_max", "read_angle_max")
+_NOT_SHOWN = ("norm", "joint_fidelity", "certified", "p_value", "write_angle_max", "read_angle_max")
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
     """Describe the command."""
+    from headscan.explanations.null import RANDOM_DIRECTIONS
+
     compare = add_command(
         commands,
         "compare",
@@ -38,6 +40,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add_shared(compare, "dictionary", "layers")
     add("--count", metavar="N", type=at_least(int, 1), default=4, help="directions kept per head (default: 4)")
     add_shared(compare, "k", "coherence", "show", "threads", show="rows to show of each table (default: 10)")
+    compared = f"random directions that explanations are compared with, 0 for none (default: {RANDOM_DIRECTIONS})"
+    add("--significance", metavar="N", type=at_least(int, 0), default=RANDOM_DIRECTIONS, help=compared)
     add("--out", metavar="DIR", type=path, help="folder for the tables and page.html")
     add_shared(compare, "force")
     add("--figure", metavar="FILE", type=path, help="picture of layers x heads, .png or .svg; needs matplotlib")
@@ -53,8 +57,8 @@ def _run(options: argparse.Namespace) -> Output:
     )
     comparison = compare_by_name(
         sources, options.tuned, pretrained=options.tuned_pretrained, layers=options.layers, count=options.count,
-        k=options.k, coherence=options.coherence, folder=options.out, figure=options.figure,
-        force=options.force,
+        k=options.k, coherence=options.coherence, significance=options.significance, folder=options.out,
+        figure=options.figure, force=options.force,
     )  # fmt: skip
     summary = comparison.summary()
     facts = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in summary.items())

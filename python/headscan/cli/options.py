@@ -156,7 +156,7 @@ _SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "metavar": "NAME|FILE|DIR",
             "type": concept_list,
             "help": "demo, wordnet, a text file with one concept a line, or a saved folder (default: demo for the "
-            "demo model, else wordnet)",
+            "demo model, dictionary.txt in a local-dir, else wordnet)",
         },
     ),
     "batch_size": (

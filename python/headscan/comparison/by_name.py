@@ -8,6 +8,7 @@ from headscan.common import files
 from headscan.comparison.compare import compare
 from headscan.comparison.result import FOLDER, Comparison, check_figure
 from headscan.dictionaries.by_name import Sources
+from headscan.explanations.null import RANDOM_DIRECTIONS
 from headscan.heads.layers import select_layers
 from headscan.models.adapters import is_adapter, load_adapter
 from headscan.models.load import load_model
@@ -24,6 +25,7 @@ def compare_by_name(
     count: int = 4,
     k: int = 5,
     coherence: float = 0.3,
+    significance: int = RANDOM_DIRECTIONS,
     folder: Path | None = None,
     figure: Path | None = None,
     force: bool = False,
@@ -56,7 +58,7 @@ def compare_by_name(
     dictionary = sources.load_dictionary(base, at_least=k)
     comparison = compare(
         base, other, dictionary=dictionary, layers=layers, count=count, k=k, coherence=coherence,
-        threads=sources.threads,
+        significance=significance, threads=sources.threads,
     )  # fmt: skip
     if figure is not None:
         with files.write_aside(figure) as aside:

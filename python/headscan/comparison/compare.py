@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headscan.common.checks import check_code_options, whole_number
 from headscan.comparison.head_change import check_fit, layer_change, svd_of_product
-from headscan.comparison.result import Comparison
+from headscan.comparison.result import Comparison, ComparisonInfo
+from headscan.comparison.words import NO_CHANGE, Coding, Rows, in_words
 from headscan.core.svd import svd_factored
 from headscan.errors import HeadscanError
-from headscan.explanations.directions import explain_directions
-from headscan.explanations.table import make_table
+from headscan.explanations.null import RANDOM_DIRECTIONS
+from headscan.explanations.table import dictionary_facts, model_facts
 from headscan.heads.layers import select_layers
 from headscan.models.adapters import Adapter
-from headscan.models.joint import joint_map
 from headscan.models.model import Model, check_model
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from headscan.dictionaries.load import Dictionary
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _GONE = 1e-9  # a singular value this small beside the largest has no direction of its own
-_NO_CHANGE = 1e-6  # nor is a change this small one, beside the head's largest: weights are rounded to float32
+_ROUNDED = 1e-3  # nor one this small a size to multiply: weights are rounded, to float16 where they were saved so
 
 
 def compare(
@@ -41,6 +39,7 @@ def compare(
     count: int = 4,
     k: int = 5,
     coherence: float = 0.3,
+    significance: int = RANDOM_DIRECTIONS,
     threads: int = 0,
 ) -> Comparison:
     """Compare the heads of two models of one architecture, or of a model with and without an adapter.
@@ -61,6 +60,8 @@ def compare(
         Directions of the change, and reweighted directions, kept per head.
     k, coherence, threads
         As in `comp`.
+    significance : int, default 10,000
+        Random directions that the explanations are compared with; 0 for none.
 
     Returns
     -------
@@ -74,38 +75,58 @@ def compare(
     check_model(base)
     chosen = select_layers(layers, count=base.layers)
     count = min(whole_number(count, "count", least=1), base.rank)
+    coding = Coding(
+        k=k, coherence=coherence, significance=whole_number(significance, "significance", least=0), threads=threads
+    )
+    words: dict[str, Any] = {}
     if dictionary is not None:
         check_code_options(k=k, coherence=coherence, concepts=len(dictionary), threads=threads)
         if dictionary.text_hash != base.text_hash:
             raise HeadscanError(f"the dictionary {dictionary.source} is another model's: load it with {base.name}")
+        words = {**dictionary_facts(dictionary, base), "k": k, "coherence": coherence, "significance": significance}
     unused: tuple[str, ...] = ()
     if isinstance(tuned, Adapter):
         tuned = tuned.apply(base)
         unused = tuned.weights.changed_beside(_of_heads(tuned))
     check_fit(base, tuned)
+    heads, changed, moved = _by_layer(base, tuned, chosen, count=count, threads=threads)
+    changes, of_changes = in_words(changed, base, dictionary, by="sigma", coding=coding)
+    reweighted, of_reweighted = in_words(moved, base, dictionary, by="size", coding=coding)
+    import pandas as pd
+
+    facts = model_facts(base)
+    info = ComparisonInfo(
+        base_hash=facts["weights_hash"], tuned_hash=tuned.weights_hash, image_mean_hash=facts["image_mean_hash"],
+        layers=chosen, count=count, chance={"changes": of_changes, "reweighted": of_reweighted}, **words,
+    )  # fmt: skip
+    return Comparison(
+        base=base.name,
+        tuned=tuned.name,
+        heads=pd.DataFrame(heads).sort_values("change", ascending=False, kind="stable", ignore_index=True),
+        changes=changes,
+        reweighted=reweighted.drop(columns="size"),
+        unused=unused,
+        info=info,
+    )
+
+
+def _by_layer(
+    base: Model, tuned: Model, layers: Iterable[int], *, count: int, threads: int
+) -> tuple[list[dict[str, Any]], list[Rows], list[Rows]]:
+    """Return the heads' rows, and layer by layer what their changes write and which directions they move most."""
     heads: list[dict[str, Any]] = []
-    changes: list[_Rows] = []
-    reweighted: list[_Rows] = []
-    for layer in chosen:
+    changed: list[Rows] = []
+    moved: list[Rows] = []
+    for layer in layers:
         pair = layer_change(base, tuned, layer)
         before = svd_factored(pair.left, pair.right, threads=threads)
         after = svd_factored(pair.left + pair.left_change, pair.right + pair.right_change, threads=threads)
         change = svd_of_product(*pair.change, threads=threads)
         core = (before[0].transpose(0, 2, 1) @ pair.change[0]) @ (pair.change[1] @ before[2].transpose(0, 2, 1))
         heads += _head_rows(layer, before, after, change[1], core)
-        changes.append(_change_rows(layer, before, change, count))
-        reweighted.append(_reweighted_rows(layer, before, core, count))
-    import pandas as pd
-
-    options: dict[str, Any] = {"k": k, "coherence": coherence, "threads": threads}
-    return Comparison(
-        base=base.name,
-        tuned=tuned.name,
-        heads=pd.DataFrame(heads).sort_values("change", ascending=False, kind="stable", ignore_index=True),
-        changes=_in_words(changes, base, dictionary, by="sigma", **options),
-        reweighted=_in_words(reweighted, base, dictionary, by="size", **options).drop(columns="size"),
-        unused=unused,
-    )
+        changed.append(_change_rows(layer, before, change, count))
+        moved.append(_reweighted_rows(layer, before, core, count))
+    return heads, changed, moved
 
 
 def _of_heads(model: Model) -> Iterator[Any]:
@@ -114,20 +135,6 @@ def _of_heads(model: Model) -> Iterator[Any]:
         yield from block.norm.parameters()
         yield from (block.value.weight, block.value.bias, block.output.weight, block.output.bias)
         yield from (block.head_scale, block.layer_scale)
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Directions with the columns of their table, one row each."""
-
-    columns: dict[str, Any]
-    vectors: NDArray[np.float64]  # (n, width)
-
-    @classmethod
-    def larger(cls, columns: dict[str, Any], vectors: Any, *, size: Any, than: Any) -> _Rows:
-        """Return those whose `size` is a change: more than `_NO_CHANGE` of the head's largest singular value."""
-        kept = size > _NO_CHANGE * than
-        return cls({name: column[kept] for name, column in columns.items()}, vectors[kept])
 
 
 def _head_rows(
@@ -177,7 +184,7 @@ def _angles(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(np.degrees(radians), dtype=np.float64)
 
 
-def _change_rows(layer: int, before: Any, change: Any, count: int) -> _Rows:
+def _change_rows(layer: int, before: Any, change: Any, count: int) -> Rows:
     """Return what the strongest directions of each head's change write, both poles."""
     _, sigma, vh = change
     head, index, pole = (axis.ravel() for axis in np.indices((len(sigma), min(count, sigma.shape[1]), 2)))
@@ -189,46 +196,31 @@ def _change_rows(layer: int, before: Any, change: Any, count: int) -> _Rows:
         "share": np.divide(values**2, whole, out=np.zeros(len(whole)), where=whole > 0),
     }
     vectors = vh[head, index] * np.where(pole, -1.0, 1.0)[:, None]
-    return _Rows.larger(columns, vectors, size=values, than=before[1][head, 0])
+    whole_change = vh[sigma > NO_CHANGE * before[1][:, :1]]
+    among = whole_change if len(whole_change) else vh.reshape(-1, vh.shape[2])
+    return Rows.larger(columns, vectors, size=values, than=before[1][head, 0], among=among)
 
 
-def _reweighted_rows(layer: int, before: Any, core: NDArray[np.float64], count: int) -> _Rows:
+def _reweighted_rows(layer: int, before: Any, core: NDArray[np.float64], count: int) -> Rows:
     """Return the base's own write directions whose singular value the change moves most, both poles."""
     _, sigma, vh = before
     moved = np.diagonal(core, axis1=1, axis2=2)  # (heads, rank)
     strongest = np.argsort(-np.abs(moved), axis=1, kind="stable")[:, :count]
-    head, place, pole = (axis.ravel() for axis in np.indices((*strongest.shape, 2)))
-    index = strongest[head, place]
+    head, rank, pole = (axis.ravel() for axis in np.indices((*strongest.shape, 2)))
+    index = strongest[head, rank]
     base, delta = sigma[head, index], moved[head, index]
+    real = base > _ROUNDED * sigma[head, 0]  # what is gone, but for rounding, is multiplied into nothing
     columns = {
         **_labels(layer, head, index, pole),
         "sigma": base,
         "moved": delta,
-        "multiplier": np.divide(base + delta, base, out=np.ones(len(base)), where=base > 0),
+        "multiplier": np.divide(base + delta, base, out=np.full(len(base), np.nan), where=real),
         "size": np.abs(delta),
     }
     vectors = vh[head, index] * np.where(pole, -1.0, 1.0)[:, None]
-    return _Rows.larger(columns, vectors, size=np.abs(delta), than=sigma[head, 0])
+    return Rows.larger(columns, vectors, size=np.abs(delta), than=sigma[head, 0], among=vh.reshape(-1, vh.shape[2]))
 
 
 def _labels(layer: int, head: Any, index: Any, pole: Any) -> dict[str, Any]:
     poles = np.where(pole, "-", "+").astype(object)
     return {"layer": np.full(len(head), layer), "head": head, "index": index, "pole": poles}
-
-
-def _in_words(
-    parts: list[_Rows], base: Model, dictionary: Dictionary | None, *, by: str, k: int, coherence: float, threads: int
-) -> pd.DataFrame:
-    """Return the parts as one table, the largest `by` first, with explanations where there is a dictionary."""
-    import pandas as pd
-
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    table = pd.DataFrame(columns)
-    if dictionary is not None:
-        vectors = np.concatenate([part.vectors for part in parts])
-        said = explain_directions(
-            vectors, dictionary, joint=joint_map(base), k=k, coherence=coherence, threads=threads
-        )
-        table = pd.concat([table, make_table(vars(said), texts=dictionary.texts, k=k)], axis=1)
-    ordered: pd.DataFrame = table.sort_values(by, ascending=False, kind="stable", ignore_index=True)
-    return ordered

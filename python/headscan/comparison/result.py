@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,50 @@ from headscan.explanations.folders import ResultFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FOLDER", "NO_DIFFERENCE", "Comparison", "check_figure"]
+__all__ = ["FOLDER", "NO_DIFFERENCE", "Comparison", "ComparisonInfo", "check_figure"]
 
 NO_DIFFERENCE = "No difference: no head's W_VO changed in the layers compared, beyond rounding."
 
 FOLDER = ResultFolder("headscan-comparison", 1, "comparison", ("heads", "changes", "reweighted"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonInfo:
+    """What a comparison was made from, and what its q-values rest on.
+
+    Attributes
+    ----------
+    base_hash, tuned_hash : str
+        SHA-256 of both models' weights.
+    image_mean_hash : str or None
+        Of the base's image mean, as in `ScanInfo`.
+    layers : tuple of int
+        Those compared.
+    count : int
+        Directions kept per head.
+    dictionary, dictionary_hash, template : str or None
+        As in `ScanInfo`; None where the directions were not explained.
+    concepts, k, significance : int
+        Likewise; 0.
+    coherence : float
+    chance : mapping
+        Of each table of directions its `rows` and, where they were compared with chance, how many have a q-value of
+        at most 0.05 (`better`).
+    """
+
+    base_hash: str
+    tuned_hash: str
+    image_mean_hash: str | None
+    layers: tuple[int, ...]
+    count: int
+    chance: Mapping[str, Mapping[str, int]]
+    dictionary: str | None = None
+    dictionary_hash: str | None = None
+    template: str | None = None
+    concepts: int = 0
+    k: int = 0
+    coherence: float = 0.0
+    significance: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +84,12 @@ class Comparison:
         than a millionth of the head's largest singular value is no change, and has no row.
     reweighted : pandas.DataFrame
         The base's write directions that the change moves most: `layer`, `head`, `index`, `pole`, `sigma`, `moved`
-        (``u_i^T change v_i``), `multiplier` (``1 + moved / sigma``), then the explanation's columns; likewise.
+        (``u_i^T change v_i``), `multiplier` (``1 + moved / sigma``; NaN where sigma is at most a thousandth of the
+        head's largest, which is rounding), then the explanation's columns; likewise.
     unused : tuple of str
         What an adapter changes outside the heads' W_VO.
+    info : ComparisonInfo or None
+        What it was made from.
     """
 
     base: str
@@ -55,6 +98,7 @@ class Comparison:
     changes: pd.DataFrame
     reweighted: pd.DataFrame
     unused: tuple[str, ...] = ()
+    info: ComparisonInfo | None = None
 
     @property
     def differs(self) -> bool:
@@ -114,6 +158,8 @@ class Comparison:
             "tuned": self.tuned,
         }
         facts |= {"unused": list(self.unused), "summary": self.summary()}
+        if self.info is not None:
+            facts |= asdict(self.info)
         tables = {name: getattr(self, name) for name in FOLDER.tables}
         page = {"page.html": _PAGE.format(title=self._title(), body=self._repr_html_())}
         return FOLDER.save(folder, facts, tables, force=force, beside=page)
@@ -130,7 +176,7 @@ class Comparison:
         for name, title in (("changes", "What the change writes"), ("reweighted", "Directions reweighted")):
             table = getattr(self, name).head(40)
             table = table[[column for column in table.columns if column in _SHOWN]]
-            html = table.to_html(index=False, escape=True, border=0, float_format="%.3f")
+            html = table.to_html(index=False, escape=True, border=0, float_format="%.3f", na_rep="")
             parts.append(f"<h3>{title}</h3>{html}")
         return "\n".join(parts)
 
@@ -168,7 +214,19 @@ def _figure(**options: Any) -> Any:
     return Figure(**options)
 
 
-_SHOWN = ("layer", "head", "index", "pole", "sigma", "share", "moved", "multiplier", "fidelity", "concepts")
+_SHOWN = (
+    "layer",
+    "head",
+    "index",
+    "pole",
+    "sigma",
+    "share",
+    "moved",
+    "multiplier",
+    "fidelity",
+    "q_value",
+    "concepts",
+)
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headscan.common.checks import check_threads
+from headscan.common.files import expanded
 from headscan.core import devices
 from headscan.dictionaries.folder import check_target
 from headscan.dictionaries.load import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Sources", "encode_by_name"]
 
 _DEMO, _DEFAULT_LIST = "demo", "wordnet"
+_LOCAL, _OWN_LIST = "local-dir:", "dictionary.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,8 @@ class Sources:
     device : str or None
         Where the text tower runs, as in `load_model`; a CUDA device also does the work that the caller passes it to.
     dictionary : str, path or None
-        As in `load_dictionary`; None for the demo list with the demo model, and for WordNet with any other.
+        As in `load_dictionary`; None for the demo list with the demo model, for dictionary.txt with a ``local-dir:``
+        that holds it (as an edited demo does), and for WordNet with any other.
     template, batch_size
         As in `load_dictionary`.
     threads : int
@@ -67,6 +70,10 @@ class Sources:
         """The dictionary's name."""
         if self.dictionary is not None:
             return self.dictionary
+        if self.model.startswith(_LOCAL):
+            own = expanded(self.model.removeprefix(_LOCAL)) / _OWN_LIST
+            if own.is_file():
+                return own
         return _DEMO if self.model == _DEMO else _DEFAULT_LIST
 
     def check(self) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from headscan.models.joint import JointMap
     from headscan.models.model import Model
 
-__all__ = ["family_explanations", "family_profiles", "judge_families"]
+__all__ = ["coordinate_profile", "family_explanations", "family_profiles", "judge_families"]
 
 _log = logging.getLogger(__name__)
 _DIGITS = 4  # profiles are rounded, so that other instruction sets find the same cache entry
@@ -129,9 +129,14 @@ def family_profiles(
         decomposed = part_directions(
             model, part, layer=layer, tower=tower, sides=(side,) if part == "vo" else (), fold=fold, threads=threads
         )
-        squares = (decomposed.vectors[decomposed.side == side] ** 2).mean(axis=0)
-        profiles.append(np.sqrt(squares / max(squares.mean(), 1e-300)))
-    return np.round(np.stack(profiles), _DIGITS)
+        profiles.append(coordinate_profile(decomposed.vectors[decomposed.side == side]))
+    return np.stack(profiles)
+
+
+def coordinate_profile(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the root mean square of each coordinate of directions (n, width), 1 on average, (width,)."""
+    squares = (vectors**2).mean(axis=0)
+    return np.asarray(np.round(np.sqrt(squares / max(squares.mean(), 1e-300)), _DIGITS))
 
 
 def _warn_if_coarse(fact: dict[str, Any], count: int) -> None:
