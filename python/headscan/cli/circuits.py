@@ -35,7 +35,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     circuits.add_argument("--out", metavar="DIR", type=path, required=True, help=f"folder for {tables}")
     add_shared(circuits, "force")
     sources = circuits.add_argument_group("model and dictionary")
-    add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "batch_size")
+    add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "column", "strict", "batch_size")
     choices = circuits.add_argument_group("what to look at, and how")
     add_shared(choices, "layers", "k", "coherence", "threads")
     add = choices.add_argument
@@ -70,6 +70,7 @@ def _run(options: argparse.Namespace) -> Output:
     sources = Sources(
         model=options.model, pretrained=options.pretrained, image_mean=options.image_mean, device=options.device,
         dictionary=options.dictionary, batch_size=options.batch_size, threads=options.threads,
+        column=options.column, strict=options.strict,
     )  # fmt: skip
     run = circuits_by_name(
         sources, options.out, tower=options.tower, parts=options.parts, layers=options.layers, level=options.level,

@@ -37,7 +37,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add = compare.add_argument
     add_shared(compare, "pretrained", pretrained="weights of the base: a tag, a checkpoint file, random")
     add("--tuned-pretrained", metavar="TAG", help="weights of the tuned model")
-    add_shared(compare, "dictionary", "layers")
+    add_shared(compare, "dictionary", "column", "strict", "layers")
     add("--count", metavar="N", type=at_least(int, 1), default=4, help="directions kept per head (default: 4)")
     add_shared(compare, "k", "coherence", "show", "threads", show="rows to show of each table (default: 10)")
     compared = f"random directions that explanations are compared with, 0 for none (default: {RANDOM_DIRECTIONS})"
@@ -53,8 +53,9 @@ def _run(options: argparse.Namespace) -> Output:
     from headscan.dictionaries.by_name import Sources
 
     sources = Sources(
-        model=options.base, pretrained=options.pretrained, dictionary=options.dictionary, threads=options.threads
-    )
+        model=options.base, pretrained=options.pretrained, dictionary=options.dictionary, column=options.column,
+        strict=options.strict, threads=options.threads,
+    )  # fmt: skip
     comparison = compare_by_name(
         sources, options.tuned, pretrained=options.tuned_pretrained, layers=options.layers, count=options.count,
         k=options.k, coherence=options.coherence, significance=options.significance, folder=options.out,

@@ -31,6 +31,7 @@ _GOES_WITH = {  # an option of how, and the ways it has a meaning for
     **dict.fromkeys(("poles", "layers"), (*_MATCH, "classes", "judgements")),
     "dictionary": (*_MATCH, "classes"),
     "score_map": ("judgements",),
+    **dict.fromkeys(("column", "strict"), ("classes",)),
 }
 
 
@@ -55,7 +56,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add_shared(edit, "force", "show", show="heads to show (default: 10)")
     _add_ways(edit)
     _add_choices(edit)
-    edit.set_defaults(layers=None)  # given or not: it means nothing with --edit
+    edit.set_defaults(layers=None, strict=None)  # given or not: it means nothing with --edit
 
 
 def _add_ways(edit: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def _add_ways(edit: argparse.ArgumentParser) -> None:
     add = group.add_mutually_exclusive_group(required=True).add_argument
     add("--suppress", metavar="TEXTS", help="scale down what these texts name; several by comma")
     add("--amplify", metavar="TEXTS", help="scale up what these texts name")
-    add("--classes", metavar="FILE", type=path, help="scale by relevance for these class names, one a line")
+    add("--classes", metavar="FILE", type=path, help="scale by relevance for the class names of this list")
     add("--judgements", metavar="FILE", type=path, help="scores 1 to 5: .csv, .json or .jsonl")
     of_heads = "scale this direction, whatever it says; may be repeated"
     add("--direction", metavar="LAYER.HEAD.INDEX", type=_direction, action="append", help=of_heads)
@@ -81,6 +82,7 @@ def _add_choices(edit: argparse.ArgumentParser) -> None:
     add("--unlike", metavar="TEXTS", help="concepts nearer to these count against the match")
     add("--poles", choices=("any", "all", "mean"), help="which poles have to match (default: any)")
     add_shared(how, "layers", layers="only these of the scan's (default: all)")
+    add_shared(how, "column", "strict", column="of the class names: column of a table or key of JSON's objects")
     add("--score-map", metavar="MAP", type=_score_map, help="multipliers of scores (default: 5=0)")
     scaled = "keep the heads' constants out of the scaling (default), or scale them too"
     add("--compensate", action=argparse.BooleanOptionalAction, default=True, help=scaled)

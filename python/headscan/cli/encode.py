@@ -37,9 +37,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--model", required=True, help="demo, an open_clip name, hf-hub:org/repo, local-dir:path")
     add("--out", metavar="DIR", type=path, required=True, help="folder for the dictionary")
     add_shared(encode, "pretrained")
-    column = "column of a table, key of JSON's objects, or their number from 1; may be left out where there is one"
-    add("--column", metavar="NAME", help=column)
-    add("--strict", action="store_true", help="refuse a list with rows that are too long or hold line breaks")
+    add_shared(encode, "column", "strict")
     add("--template", metavar="TEXT", action="append", help="text with {} for the concept; several are averaged")
     add_shared(encode, "batch_size", "device", "threads")
     types = ("float32", "float16", "bfloat16")
@@ -52,8 +50,9 @@ def _run(options: argparse.Namespace) -> Output:
     sources = Sources(
         model=options.model, pretrained=options.pretrained, device=options.device, dtype=options.dtype,
         dictionary=options.list, template=options.template, batch_size=options.batch_size, threads=options.threads,
+        column=options.column, strict=options.strict,
     )  # fmt: skip
-    dictionary = encode_by_name(sources, options.out, column=options.column, strict=options.strict)
+    dictionary = encode_by_name(sources, options.out)
     folder = options.out.resolve()
     dropped = {name: getattr(dictionary, name) for name in ("blank", "repeated", "same_tokens")}
     line = (

@@ -31,7 +31,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     what("--image", metavar="FILE", type=path, help="a picture, preprocessed as the model's own are")
     what("--text", metavar="TEXT", help="a text, encoded as it is")
     what("--vector", metavar="FILE", type=path, help="an embedding of the joint space, .npy")
-    add_shared(explain, "pretrained", "image_mean", "device", "dictionary", "k", "coherence", "threads", "show")
+    add_shared(explain, "pretrained", "image_mean", "device", "dictionary", "column", "strict")
+    add_shared(explain, "k", "coherence", "threads", "show")
 
 
 def _run(options: argparse.Namespace) -> Output:
@@ -40,7 +41,7 @@ def _run(options: argparse.Namespace) -> Output:
 
     sources = Sources(
         model=options.model, pretrained=options.pretrained, image_mean=options.image_mean, device=options.device,
-        dictionary=options.dictionary, threads=options.threads,
+        dictionary=options.dictionary, column=options.column, strict=options.strict, threads=options.threads,
     )  # fmt: skip
     explanation, directions = explain_by_name(
         sources, image=options.image, text=options.text, vector=options.vector, k=options.k,

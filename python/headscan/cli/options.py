@@ -155,9 +155,20 @@ _SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {
             "metavar": "NAME|FILE|DIR",
             "type": concept_list,
-            "help": "demo, wordnet, a text file with one concept a line, or a saved folder (default: demo for the "
+            "help": "demo, wordnet, a file of concepts as encode takes it, or a saved folder (default: demo for the "
             "demo model, dictionary.txt in a local-dir, else wordnet)",
         },
+    ),
+    "column": (
+        ("--column",),
+        {
+            "metavar": "NAME",
+            "help": "column of a table, key of JSON's objects, or their number from 1 (default: the only one)",
+        },
+    ),
+    "strict": (
+        ("--strict",),
+        {"action": "store_true", "help": "refuse a list with rows that are too long or hold line breaks"},
     ),
     "batch_size": (
         ("--batch-size",),

@@ -49,7 +49,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     scan.add_argument("--out", metavar="DIR", type=path, required=True, help=f"folder for {table}")
     add_shared(scan, "force", "show", show="directions to show (default: 10)")
     sources = scan.add_argument_group("model and dictionary")
-    add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "batch_size")
+    add_shared(sources, "pretrained", "image_mean", "device", "dictionary", "column", "strict", "batch_size")
     template = "text with {} for the concept, 'a photo of a {}' say (default: {})"
     sources.add_argument("--template", metavar="TEXT", help=template)
     _add_choices(scan)
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> Output:
     sources = Sources(
         model=options.model, pretrained=options.pretrained, image_mean=options.image_mean, device=options.device,
         dictionary=options.dictionary, template=options.template, batch_size=options.batch_size,
-        threads=options.threads,
+        column=options.column, strict=options.strict, threads=options.threads,
     )  # fmt: skip
     run = scan_by_name(
         sources, options.out, tower=options.tower, parts=options.parts, layers=options.layers, sides=options.sides,

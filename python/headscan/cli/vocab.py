@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from headscan.cli.options import Commands, add_command, at_least, path
+from headscan.cli.options import Commands, add_command, add_shared, at_least, path
 from headscan.cli.output import Output
 
 _EXAMPLES = """\
@@ -33,6 +33,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--out", metavar="DIR", type=path, required=True, help="folder for the result")
     add("--drop", metavar="REGEX", help="drop what matches this regular expression somewhere")
     add("--drop-list", metavar="FILE", help="drop the concepts of this list")
+    add_shared(vocab, "column", "strict", column="of that list: column of a table or key of JSON's objects")
     add("--counts", metavar="FILE", type=path, help="word, tab, count a line: drop what has a rarer word")
     add("--at-least", metavar="N", type=at_least(float, 0), default=1.0, help="least count (default: 1)")
     add("--script", metavar="NAME", action="append", help="keep what is written in this alphabet; may be repeated")
@@ -44,7 +45,8 @@ def _run(options: argparse.Namespace) -> Output:
     from headscan.dictionaries.merge import filter_folders
 
     result = filter_folders(
-        options.dictionaries, options.out, drop=options.drop, drop_list=options.drop_list, similar=options.similar,
+        options.dictionaries, options.out, drop=options.drop, drop_list=options.drop_list, column=options.column,
+        strict=options.strict, similar=options.similar,
         counts=options.counts, at_least=options.at_least, scripts=options.script,
     )  # fmt: skip
     folder, history = options.out.resolve(), list(result.history)

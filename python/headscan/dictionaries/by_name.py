@@ -44,7 +44,7 @@ class Sources:
     dictionary : str, path or None
         As in `load_dictionary`; None for the demo list with the demo model, for dictionary.txt with a ``local-dir:``
         that holds it (as an edited demo does), and for WordNet with any other.
-    template, batch_size
+    template, column, strict, batch_size
         As in `load_dictionary`.
     threads : int
         Of torch and of the core; 0 leaves their choice.
@@ -57,6 +57,8 @@ class Sources:
     dtype: str = "float32"
     dictionary: str | Path | None = None
     template: Template = None
+    column: str | None = None
+    strict: bool = False
     batch_size: int = 256
     threads: int = 0
 
@@ -109,13 +111,12 @@ class Sources:
     def load_dictionary(self, model: Model, *, at_least: int = 2) -> Dictionary:
         """Return the dictionary, of so many concepts or more, encoded by the model where the cache has none."""
         return load_dictionary(
-            self.list, model=model, template=self.template, batch_size=self.batch_size, at_least=at_least
-        )
+            self.list, model=model, template=self.template, column=self.column, strict=self.strict,
+            batch_size=self.batch_size, at_least=at_least,
+        )  # fmt: skip
 
 
-def encode_by_name(
-    sources: Sources, folder: str | Path, *, column: str | None = None, strict: bool = False
-) -> Dictionary:
+def encode_by_name(sources: Sources, folder: str | Path) -> Dictionary:
     """Encode the list of `sources` with its model into a folder; see `encode_dictionary`.
 
     Raises
@@ -127,6 +128,6 @@ def encode_by_name(
     sources.check()
     check_list(sources.list)
     return encode_dictionary(
-        sources.list, folder, model=sources.load_model(), template=sources.template, column=column,
-        strict=strict, batch_size=sources.batch_size,
+        sources.list, folder, model=sources.load_model(), template=sources.template, column=sources.column,
+        strict=sources.strict, batch_size=sources.batch_size,
     )  # fmt: skip

@@ -97,6 +97,8 @@ def load_dictionary(
     check_source(source)
     templates = _checked_templates(template)
     if isinstance(source, (str, Path)) and str(source) not in PACKAGED and is_dictionary(files.expanded(source)):
+        if column is not None:
+            raise HeadscanError(f"a column belongs to a list: {source} is a dictionary, whose concepts are known")
         given = None if template is None else templates
         return _load_saved(files.expanded(source), model=model, templates=given, at_least=at_least, verify=verify)
     if model is None:

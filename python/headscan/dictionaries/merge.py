@@ -78,7 +78,15 @@ def merge_dictionaries(
     return made_of(parts, record, folder=folder, threads=threads)
 
 
-def filter_folders(folders: Sequence[Path], out: Path, *, drop_list: str | None = None, **filters: Any) -> Dictionary:
+def filter_folders(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    drop_list: str | None = None,
+    column: str | None = None,
+    strict: bool = False,
+    **filters: Any,
+) -> Dictionary:
     """Merge saved dictionaries where there are several, filter, and write the result; for the command line.
 
     Parameters
@@ -89,6 +97,8 @@ def filter_folders(folders: Sequence[Path], out: Path, *, drop_list: str | None 
         Folder of the result.
     drop_list : str, optional
         List of concepts to drop, as `headscan.load_dictionary` reads them.
+    column, strict
+        Of that list, likewise.
     **filters
         As in `Dictionary.filter`.
 
@@ -100,7 +110,11 @@ def filter_folders(folders: Sequence[Path], out: Path, *, drop_list: str | None 
     out = check_target(out)
     dictionaries = [open_dictionary(folder) for folder in folders]
     if drop_list is not None:
-        filters["drop_texts"] = read_vocabulary(drop_list).texts
+        filters["drop_texts"] = read_vocabulary(drop_list, column=column, strict=strict).texts
+    elif column is not None or strict:
+        raise HeadscanError(
+            "a column (--column) and strict (--strict) are of the list to drop: give it (--drop-list)"
+        )
     chosen = {name: value for name, value in filters.items() if value is not None and name != "at_least"}
     if len(folders) > 1 and not chosen:
         return merge_dictionaries(dictionaries, folder=out)

@@ -70,8 +70,8 @@ def edit_by_name(
     dictionary : str or path, optional
         What the scan was made with, as in `load_dictionary`, where the cache has it no more.
     how : mapping, optional
-        Options of `Edit.suppress`, `Edit.amplify`, `Edit.for_classes` or `Edit.from_judgements`; of directions the
-        `strength`.
+        Options of `Edit.suppress`, `Edit.amplify`, `Edit.for_classes` or `Edit.from_judgements`, and `column` and
+        `strict` of the list of class names; of directions the `strength`.
     compensate, keep_mean
         As `compensate` and `pictures` in `apply_edit`: a folder of pictures, or ``"estimate"``.
     out, save_edit : path, optional
@@ -135,7 +135,8 @@ def _make(
         templates = scan.info.template.split(" | ")
         how["dictionary"] = load_dictionary(dictionary, model=model, template=templates)
     if way == "classes":
-        return Edit.for_classes(scan, model, read_vocabulary(str(of)).texts, **how)
+        read = {name: how.pop(name) for name in ("column", "strict") if name in how}
+        return Edit.for_classes(scan, model, read_vocabulary(str(of), **read).texts, **how)
     return (Edit.suppress if way == "suppress" else Edit.amplify)(scan, model, like=str(of), **how)
 
 
