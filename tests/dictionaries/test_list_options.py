@@ -7,7 +7,7 @@ import pytest
 import headscan as hs
 from headscan.cli import main
 
-TEXTS = ["cat", "dog", "red boat", "snow"]
+TEXTS = ["cat", "dog", "red boat", "snow", "car", "bird", "tree", "house", "apple", "ball", "hat", "shoe", "fish"]
 
 
 @pytest.fixture
@@ -42,8 +42,10 @@ def test_the_column_is_read_and_strict_is_strict(table, tmp_path, capsys):
         assert main.main([*line, "--column", "concept"]) == 0, capsys.readouterr().err
         assert main.main([*line, "--column", "words"]) == 2, name
         assert "not 'words'" in capsys.readouterr().err, name
-    assert hs.load_scan(tmp_path / "scan").info.concepts == 4
-    assert (tmp_path / "fewer" / "texts.txt").read_text().splitlines() == ["dog", "red boat"]
+    assert hs.load_scan(tmp_path / "scan").info.concepts == len(TEXTS)
+    assert (tmp_path / "fewer" / "texts.txt").read_text().splitlines() == [
+        text for text in TEXTS if text not in ("cat", "snow")
+    ]
     table.write_text('count,concept\n1,"red\nboat"\n2,dog\n3,cat\n4,snow\n')
     for name, line in lines(table, tmp_path).items():
         assert main.main([*line, "--column", "concept", "--strict"]) == 2, name
