@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/comp/pursuit.hpp"
+#include "cpu/kernels/kernels.hpp"
 #include "cpu/search/row_source.hpp"
 #include "cpu/search/search_f32.hpp"
 #include "cpu/search/search_int8.hpp"
@@ -85,7 +86,7 @@ SearchCounters comp(MatrixView<const T> x, MatrixView<const float> atoms, const 
                     const CompOptions& options) {
   check(x.columns, atoms, options);
   Pool pool(options.threads, options.interrupt);
-  SearchF32 search(atoms, pool);
+  SearchF32 search(atoms, active_kernels().dense, pool);
   const std::size_t size = std::min(x.rows, panel_size(atoms.columns, options));
   Pursuit pursuit(size, atoms.columns, options);
   return run(x, RowSource(atoms), search, pool, pursuit, size, codes);
@@ -109,7 +110,7 @@ SearchCounters comp(MatrixView<const T> x, const PackedDictionary& dictionary, c
   const std::size_t size =
       std::min({x.rows, panel_size(packed.width, options), SearchInt8::panel_size(packed, kKeptBytes) / lanes});
   Pursuit pursuit(size, packed.width, options);
-  SearchInt8 search(packed, rows, lanes * size);
+  SearchInt8 search(packed, rows, lanes * size, active_kernels());
   return run(x, rows, search, pool, pursuit, size, codes);
 }
 

@@ -80,7 +80,4 @@ extern const DenseKernels kDenseAvx2;
 extern const DenseKernels kDenseAvx512Vnni;
 #endif
 
-// The kernels for active_isa().
-const DenseKernels& dense_kernels();
-
 }  // namespace headscan

@@ -67,7 +67,4 @@ extern const Int8Kernels kInt8Avx2;
 extern const Int8Kernels kInt8Avx512Vnni;
 #endif
 
-// The kernels for active_isa().
-const Int8Kernels& int8_kernels();
-
 }  // namespace headscan

@@ -8,17 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "cpu/kernels/dense.hpp"
-#include "cpu/kernels/int8.hpp"
+#include "cpu/kernels/kernels.hpp"
 #include "headscan/info.hpp"
 
 namespace headscan {
 namespace {
-
-struct Isa {
-  const DenseKernels& dense;
-  const Int8Kernels& int8;
-};
 
 #if defined(HEADSCAN_X86)
 struct X86Features {
@@ -43,43 +37,39 @@ X86Features x86_features() {
 }
 #endif
 
-const std::vector<Isa>& runnable() {
-  static const std::vector<Isa> isas = [] {
-    std::vector<Isa> found;
+const std::vector<Kernels>& runnable() {
+  static const std::vector<Kernels> isas = [] {
+    std::vector<Kernels> listed;
 #if defined(HEADSCAN_X86)
     const X86Features cpu = x86_features();
-    if (cpu.avx512vnni) found.push_back({kDenseAvx512Vnni, kInt8Avx512Vnni});
-    if (cpu.avx2) found.push_back({kDenseAvx2, kInt8Avx2});
+    if (cpu.avx512vnni) listed.push_back({kDenseAvx512Vnni, kInt8Avx512Vnni});
+    if (cpu.avx2) listed.push_back({kDenseAvx2, kInt8Avx2});
 #endif
-    found.push_back({kDensePortable, kInt8Portable});
-    return found;
+    listed.push_back({kDensePortable, kInt8Portable});
+    return listed;
   }();
   return isas;
 }
 
-const Isa& active() {
+}  // namespace
+
+const Kernels& active_kernels() {
   const char* forced = std::getenv("HEADSCAN_ISA");
   if (forced == nullptr || *forced == '\0') return runnable().front();
   std::string names;
-  for (const Isa& isa : runnable()) {
+  for (const Kernels& isa : runnable()) {
     if (isa.dense.isa == std::string(forced)) return isa;
     names += (names.empty() ? "" : ", ") + std::string(isa.dense.isa);
   }
   throw std::invalid_argument("HEADSCAN_ISA must be one of " + names + " on this machine, got '" + forced + "'");
 }
 
-}  // namespace
-
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
-  for (const Isa& isa : runnable()) names.emplace_back(isa.dense.isa);
+  for (const Kernels& isa : runnable()) names.emplace_back(isa.dense.isa);
   return names;
 }
 
-const DenseKernels& dense_kernels() { return active().dense; }
-
-const Int8Kernels& int8_kernels() { return active().int8; }
-
-std::string active_isa() { return active().dense.isa; }
+std::string active_isa() { return active_kernels().dense.isa; }
 
 }  // namespace headscan

@@ -13,9 +13,9 @@ std::size_t groups(std::size_t count) { return (count + kGroupQueries - 1) / kGr
 
 }  // namespace
 
-Anchor::Anchor(const PackedAtoms& packed, std::size_t panel_size)
+Anchor::Anchor(const PackedAtoms& packed, std::size_t panel_size, const Int8Kernels& kernels)
     : packed_(packed),
-      kernels_(int8_kernels()),
+      kernels_(kernels),
       panel_size_(panel_size),
       ld_((packed.width + kPanel - 1) / kPanel * kPanel),
       coded_(packed, panel_size),

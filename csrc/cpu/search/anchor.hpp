@@ -23,7 +23,10 @@ inline std::size_t blocks_a_task(std::size_t blocks, const Pool& pool) {
 
 class Anchor {
  public:
-  Anchor(const PackedAtoms& packed, std::size_t panel_size);  // panel_size: a multiple of kChunk
+  // panel_size: a multiple of kChunk.
+  Anchor(const PackedAtoms& packed, std::size_t panel_size, const Int8Kernels& kernels);
+
+  const Int8Kernels& kernels() const { return kernels_; }
 
   // The panel's queries become the anchor: scores every atom. Returns the multiply-adds that took.
   std::uint64_t set(const Panel& panel, const RotatedQueries& rotated, Pool& pool);

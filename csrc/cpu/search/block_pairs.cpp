@@ -9,7 +9,7 @@ constexpr std::uint64_t kPairBounds = 16;
 }  // namespace
 
 BlockPairs::BlockPairs(const PackedAtoms& packed, const Anchor& anchor)
-    : packed_(packed), anchor_(anchor), kernels_(int8_kernels()) {
+    : packed_(packed), anchor_(anchor), kernels_(anchor.kernels()) {
   for (std::size_t part = 0; part < kParts; ++part) {
     parts_.emplace_back(packed, part);
     rows_[part].resize(kBlockAtoms * parts_[part].row_bytes);

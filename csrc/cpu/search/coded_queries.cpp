@@ -7,8 +7,8 @@
 
 namespace headscan {
 
-RotatedQueries::RotatedQueries(const PackedAtoms& packed, std::size_t panel_size)
-    : kernels_(dense_kernels()),
+RotatedQueries::RotatedQueries(const PackedAtoms& packed, std::size_t panel_size, const DenseKernels& kernels)
+    : kernels_(kernels),
       width_(packed.width),
       ld_((packed.width + kPanel - 1) / kPanel * kPanel),
       rotation_(packed.width * ld_, 0.0F),

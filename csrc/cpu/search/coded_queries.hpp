@@ -15,7 +15,7 @@ namespace headscan {
 
 class RotatedQueries {
  public:
-  RotatedQueries(const PackedAtoms& packed, std::size_t panel_size);
+  RotatedQueries(const PackedAtoms& packed, std::size_t panel_size, const DenseKernels& kernels);
 
   void rotate(const Panel& panel, Pool& pool);
   const float* row(std::size_t query) const { return &rotated_[query * ld_]; }  // (ld), zero past the width

@@ -25,7 +25,7 @@ bool few(std::uint64_t atoms) {
 }  // namespace
 
 Move::Move(const PackedAtoms& packed, const Anchor& anchor, std::size_t panel_size)
-    : packed_(packed), anchor_(anchor), kernels_(int8_kernels()), moved_(packed, panel_size), floors_(panel_size) {}
+    : packed_(packed), anchor_(anchor), kernels_(anchor.kernels()), moved_(packed, panel_size), floors_(panel_size) {}
 
 Work Move::offer_candidates(const Panel& panel, const RotatedQueries& rotated, Pool& pool, Rescorer& rescorer) {
   while (workers_.size() < pool.workers()) workers_.emplace_back(packed_, anchor_);

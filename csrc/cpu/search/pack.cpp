@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "common/bounds.hpp"
-#include "cpu/kernels/dense.hpp"
+#include "cpu/kernels/kernels.hpp"
 #include "cpu/search/checked_norm.hpp"
 #include "cpu/search/quantise.hpp"
 #include "cpu/support/parallel.hpp"
@@ -20,10 +20,10 @@ constexpr std::size_t kFloatLane = 16;
 
 class Packer {
  public:
-  Packer(MatrixView<const float> atoms, const PackedOutput& packed)
+  Packer(MatrixView<const float> atoms, const PackedOutput& packed, const DenseKernels& kernels)
       : atoms_(atoms),
         out_(packed),
-        kernels_(dense_kernels()),
+        kernels_(kernels),
         ld_((atoms.columns + kFloatLane - 1) / kFloatLane * kFloatLane),
         rotation_(atoms.columns * ld_, 0.0F) {
     for (std::size_t i = 0; i < atoms.columns; ++i) {
@@ -147,7 +147,7 @@ PackedLayout pack(MatrixView<const float> atoms, const PackedOutput& packed, int
   check_layout(layout);
   Pool pool(threads, interrupt);
   check_rotation(packed.rotation, packed.width, pool);
-  const Packer packer(atoms, packed);
+  const Packer packer(atoms, packed, active_kernels().dense);
   layout.shift = shift == kBestShift ? packer.best_shift() : shift;
   std::vector<double> longest(pool.workers(), 0.0);
   pool.run(packed.blocks(), [&](std::size_t block, std::size_t worker) {

@@ -8,12 +8,13 @@
 
 namespace headscan {
 
-Rescorer::Rescorer(std::size_t atoms, std::size_t width, const RowSource& rows, std::size_t panel_size)
+Rescorer::Rescorer(std::size_t atoms, std::size_t width, const RowSource& rows, std::size_t panel_size,
+                   const DenseKernels& kernels)
     : atoms_(atoms),
       width_(width),
       candidate_limit_(std::clamp<std::size_t>(atoms / 256, 1024, 4096)),
       rows_(rows),
-      kernels_(dense_kernels()),
+      kernels_(kernels),
       known_(panel_size) {}
 
 void Rescorer::begin(const Panel& panel, std::size_t workers) {
@@ -121,7 +122,7 @@ void Rescorer::fall_back(const Panel& panel, const std::vector<std::uint8_t>& ne
     std::copy_n(panel.queries.row(which[i]), width_, &queries[i * width_]);
     std::copy_n(panel.picked + which[i] * panel.picked_stride, panel.picked_stride, &picked[i * panel.picked_stride]);
   }
-  SearchF32 plain(rows_.atoms(), pool);
+  SearchF32 plain(rows_.atoms(), kernels_, pool);
   plain.argmax({{queries.data(), n, width_, width_}, picked.data(), panel.picked_stride, panel.round}, pool,
                picks.data());
   for (std::size_t i = 0; i < n; ++i) best[which[i]] = picks[i];

@@ -16,7 +16,8 @@ inline constexpr std::size_t kKnownAtoms = 16;  // atoms remembered a query, to 
 
 class Rescorer {
  public:
-  Rescorer(std::size_t atoms, std::size_t width, const RowSource& rows, std::size_t panel_size);
+  Rescorer(std::size_t atoms, std::size_t width, const RowSource& rows, std::size_t panel_size,
+           const DenseKernels& kernels);
 
   // A new round; the first one forgets the atoms of the panel before.
   void begin(const Panel& panel, std::size_t workers);

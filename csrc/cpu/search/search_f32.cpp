@@ -14,8 +14,8 @@ constexpr std::size_t kFloatLane = 16;
 
 }  // namespace
 
-SearchF32::SearchF32(MatrixView<const float> atoms, Pool& pool)
-    : atoms_(atoms), kernels_(dense_kernels()), blocks_((atoms.rows + kBlock - 1) / kBlock) {
+SearchF32::SearchF32(MatrixView<const float> atoms, const DenseKernels& kernels, Pool& pool)
+    : atoms_(atoms), kernels_(kernels), blocks_((atoms.rows + kBlock - 1) / kBlock) {
   std::vector<double> largest(pool.workers(), 0.0);
   pool.run(blocks_, [&](std::size_t block, std::size_t worker) {
     const std::size_t end = std::min(atoms_.rows, (block + 1) * kBlock);

@@ -12,7 +12,7 @@ namespace headscan {
 class SearchF32 final : public Search {
  public:
   // Throws std::invalid_argument on NaN or infinity, naming the row.
-  SearchF32(MatrixView<const float> atoms, Pool& pool);
+  SearchF32(MatrixView<const float> atoms, const DenseKernels& kernels, Pool& pool);
   void argmax(const Panel& panel, Pool& pool, std::int64_t* best) override;
   SearchCounters counters() const override { return counters_; }
 

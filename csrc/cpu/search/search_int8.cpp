@@ -20,11 +20,12 @@ std::size_t SearchInt8::panel_size(const PackedLayout& layout, std::size_t bytes
   return std::clamp<std::size_t>(fitting / kChunk * kChunk, kChunk, 512);
 }
 
-SearchInt8::SearchInt8(const PackedAtoms& packed, const RowSource& rows, std::size_t panel_size)
+SearchInt8::SearchInt8(const PackedAtoms& packed, const RowSource& rows, std::size_t panel_size,
+                       const Kernels& kernels)
     : packed_(packed),
-      rotated_(packed, whole_chunks(panel_size)),
-      rescorer_(packed.rows, packed.width, rows, whole_chunks(panel_size)),
-      anchor_(packed, whole_chunks(panel_size)),
+      rotated_(packed, whole_chunks(panel_size), kernels.dense),
+      rescorer_(packed.rows, packed.width, rows, whole_chunks(panel_size), kernels.dense),
+      anchor_(packed, whole_chunks(panel_size), kernels.int8),
       move_(packed, anchor_, whole_chunks(panel_size)) {}
 
 void SearchInt8::argmax(const Panel& panel, Pool& pool, std::int64_t* best) {

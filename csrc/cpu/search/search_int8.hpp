@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "cpu/kernels/kernels.hpp"
 #include "cpu/search/anchor.hpp"
 #include "cpu/search/coded_queries.hpp"
 #include "cpu/search/move.hpp"
@@ -16,7 +17,7 @@ namespace headscan {
 
 class SearchInt8 final : public Search {
  public:
-  SearchInt8(const PackedAtoms& packed, const RowSource& rows, std::size_t panel_size);
+  SearchInt8(const PackedAtoms& packed, const RowSource& rows, std::size_t panel_size, const Kernels& kernels);
   void argmax(const Panel& panel, Pool& pool, std::int64_t* best) override;
   SearchCounters counters() const override;
 

@@ -14,6 +14,10 @@ namespace {
 
 constexpr int kMostThreads = 1024;
 
+// The C++ runtime allocates what a thread keeps of its exceptions when it first asks, and where there is no memory
+// left by then the system ends the process. So every thread asks before it works.
+void prepare_for_exceptions() { (void)std::uncaught_exceptions(); }
+
 }  // namespace
 
 int default_threads() {
@@ -36,6 +40,7 @@ Pool::Pool(int threads, std::function<void()> interrupt) : interrupt_(std::move(
     throw std::invalid_argument("threads must be from 0 (all) to " + std::to_string(kMostThreads) + ", got " +
                                 std::to_string(threads));
   }
+  prepare_for_exceptions();
   const int wanted = threads == 0 ? default_threads() : threads;
   threads_.reserve(static_cast<std::size_t>(wanted - 1));
   try {
@@ -49,6 +54,8 @@ Pool::Pool(int threads, std::function<void()> interrupt) : interrupt_(std::move(
     stop();
     throw;
   }
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [this] { return ready_ == threads_.size(); });  // before the work's own allocations
 }
 
 Pool::~Pool() { stop(); }
@@ -105,6 +112,12 @@ void Pool::drain(std::size_t worker) {
 }
 
 void Pool::serve(std::size_t worker) {
+  prepare_for_exceptions();
+  {
+    const std::scoped_lock lock(mutex_);
+    ++ready_;
+  }
+  done_.notify_one();
   std::size_t seen = 0;
   for (;;) {
     {

@@ -13,9 +13,8 @@ constexpr std::size_t kColumnTask = 320;     // the same in the transposed produ
 constexpr std::size_t kSumTask = 1U << 18U;  // values that one task squares and adds
 
 template <class T>
-double squared_norm(const T* data, std::size_t values, Pool& pool) {
+double squared_norm(const T* data, std::size_t values, const ThinKernels<T>& kernels, Pool& pool) {
   std::vector<double> parts((values + kSumTask - 1) / kSumTask);
-  const auto& kernels = dense_kernels().thin<T>();
   pool.run(parts.size(), [&](std::size_t task, std::size_t) {
     const std::size_t first = task * kSumTask;
     parts[task] = kernels.sum_squares(data + first, std::min(kSumTask, values - first));
@@ -36,11 +35,15 @@ bool comfortable(double squared_norm) {
 
 template <class T>
 ScaledMatrix<T>::ScaledMatrix(const T* data, std::size_t rows, std::size_t columns, const std::string& name,
-                              Pool& pool)
-    : data_(data), rows_(rows), columns_(columns), squared_norm_(headscan::squared_norm(data, rows * columns, pool)) {
+                              const DenseKernels& kernels, Pool& pool)
+    : data_(data),
+      rows_(rows),
+      columns_(columns),
+      kernels_(kernels),
+      squared_norm_(headscan::squared_norm(data, rows * columns, kernels.thin<T>(), pool)) {
   if (comfortable<T>(squared_norm_)) return;
   rescale(name);
-  squared_norm_ = headscan::squared_norm(data_, rows * columns, pool);
+  squared_norm_ = headscan::squared_norm(data_, rows * columns, kernels.thin<T>(), pool);
 }
 
 template <class T>
@@ -65,7 +68,7 @@ void ScaledMatrix<T>::rescale(const std::string& name) {
 
 template <class T>
 void ScaledMatrix<T>::multiply(const T* thin, std::size_t ld, T* out, Pool& pool) const {
-  const auto& kernels = dense_kernels().thin<T>();
+  const auto& kernels = kernels_.thin<T>();
   const std::size_t step = pool.workers() > 1 ? kRowTask : std::max<std::size_t>(rows_, 1);
   pool.run((rows_ + step - 1) / step, [&](std::size_t task, std::size_t) {
     const std::size_t first = task * step;
@@ -76,7 +79,7 @@ void ScaledMatrix<T>::multiply(const T* thin, std::size_t ld, T* out, Pool& pool
 
 template <class T>
 void ScaledMatrix<T>::multiply_transposed(const T* thin, std::size_t ld, T* out, Pool& pool) const {
-  const auto& kernels = dense_kernels().thin<T>();
+  const auto& kernels = kernels_.thin<T>();
   const std::size_t step = pool.workers() > 1 ? kColumnTask : std::max<std::size_t>(columns_, 1);
   pool.run((columns_ + step - 1) / step, [&](std::size_t task, std::size_t) {
     const std::size_t first = task * step;

@@ -22,7 +22,8 @@ template <class T>
 class ScaledMatrix {
  public:
   // Throws std::invalid_argument naming it where a value is NaN or infinite.
-  ScaledMatrix(const T* data, std::size_t rows, std::size_t columns, const std::string& name, Pool& pool);
+  ScaledMatrix(const T* data, std::size_t rows, std::size_t columns, const std::string& name,
+               const DenseKernels& kernels, Pool& pool);
 
   ScaledMatrix(ScaledMatrix&&) = default;  // data_ may point into copy_, so there is no copying
 
@@ -31,6 +32,7 @@ class ScaledMatrix {
 
   std::size_t rows() const { return rows_; }
   std::size_t columns() const { return columns_; }
+  const DenseKernels& kernels() const { return kernels_; }
   double scale() const { return scale_; }                // the matrix is scale() times what is multiplied
   double squared_norm() const { return squared_norm_; }  // of what is multiplied
 
@@ -39,6 +41,7 @@ class ScaledMatrix {
 
   const T* data_;
   std::size_t rows_, columns_;
+  const DenseKernels& kernels_;
   double scale_ = 1;
   double squared_norm_ = 0;
   std::vector<T> copy_;
@@ -58,6 +61,7 @@ class LargeMatrix {
 
   std::size_t rows() const { return left_.rows(); }
   std::size_t columns() const { return factored() ? right_[0].columns() : left_.columns(); }
+  const DenseKernels& kernels() const { return left_.kernels(); }
   bool factored() const { return !right_.empty(); }
   double scale() const { return factored() ? left_.scale() * right_[0].scale() : left_.scale(); }
   double squared_norm() const { return left_.squared_norm(); }  // of a dense matrix

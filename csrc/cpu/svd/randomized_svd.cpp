@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/kernels/dense.hpp"
+#include "cpu/kernels/kernels.hpp"
 #include "cpu/support/parallel.hpp"
 #include "cpu/svd/core_svd.hpp"
 #include "cpu/svd/factor.hpp"
@@ -89,15 +89,16 @@ double probed_error(const LargeMatrix<T>& a, const Problem<T>& problem, const st
 // u s v^T = q z^T, q (m, ld) orthonormal and z (n, ld) = A^T q, cut off at the rank.
 template <class T>
 void finish(const LargeMatrix<T>& a, const Problem<T>& problem, Range range, Pool& pool, const Output<T>& out) {
-  const DenseKernels& kernels = dense_kernels();
+  const DenseKernels& kernels = a.kernels();
   const std::size_t m = a.rows(), n = a.columns(), rank = problem.rank, ld = padded(rank), ld_core = range.ld;
   // Rounded to float32, an orthogonality of 1e-10 is as good as any.
-  Orthonormal basis = orthonormal(std::move(range.z), n, range.columns, sizeof(T) == sizeof(float) ? 1e3 : 0);
+  Orthonormal basis =
+      orthonormal(std::move(range.z), n, range.columns, sizeof(T) == sizeof(float) ? 1e3 : 0, kernels);
   CoreSvd core =
       core_svd(identity(range.columns), basis.triangle, range.columns, sizeof(T) == sizeof(float), kernels);
   for (double& value : core.sigma) value *= basis.scale;
 
-  const std::vector<double> u = times(range.q, ld_core, widen(core.u, ld_core, ld_core, rank), m, ld);
+  const std::vector<double> u = times(range.q, ld_core, widen(core.u, ld_core, ld_core, rank), m, ld, kernels);
   const std::vector<double> v = basis.times(widen(core.v, ld_core, ld_core, rank), ld);
   const auto signs = column_signs(u, m, rank, ld);
   for (std::size_t i = 0; i < m; ++i) {
@@ -168,8 +169,9 @@ void decompose_all(std::size_t count, std::size_t rows, std::size_t columns, Bat
 template <class T>
 void randomized_svd(BatchView<const T> a, BatchView<T> u, MatrixView<T> s, BatchView<T> vh, T* error,
                     const RandomizedSvdOptions& options) {
+  const DenseKernels& kernels = active_kernels().dense;
   decompose_all(a.count, a.rows, a.columns, u, s, vh, error, options, [&](std::size_t item, Pool& pool) {
-    return LargeMatrix<T>({a.matrix(item), a.rows, a.columns, "matrix " + std::to_string(item), pool});
+    return LargeMatrix<T>({a.matrix(item), a.rows, a.columns, "matrix " + std::to_string(item), kernels, pool});
   });
 }
 
@@ -183,10 +185,11 @@ void randomized_svd(BatchView<const T> left, BatchView<const T> right, BatchView
     throw std::invalid_argument("expected left (b, m, r) and right (b, r, n) with r >= 1, got " + shape(left) +
                                 " and " + shape(right));
   }
+  const DenseKernels& kernels = active_kernels().dense;
   decompose_all(left.count, left.rows, right.columns, u, s, vh, error, options, [&](std::size_t item, Pool& pool) {
     const std::string place = " factor of matrix " + std::to_string(item);
-    return LargeMatrix<T>({left.matrix(item), left.rows, left.columns, "the left" + place, pool},
-                          {right.matrix(item), right.rows, right.columns, "the right" + place, pool});
+    return LargeMatrix<T>({left.matrix(item), left.rows, left.columns, "the left" + place, kernels, pool},
+                          {right.matrix(item), right.rows, right.columns, "the right" + place, kernels, pool});
   });
 }
 

@@ -24,14 +24,13 @@ std::vector<T> narrow(const std::vector<double>& a, std::size_t rows, std::size_
 }
 
 // y (rows, ld_y) -= q (q^T y) for the q so far. Returns the squared length of what each column of y loses.
-std::vector<double> project_out(const Range& before, std::size_t rows, std::size_t ld_y, std::vector<double>& y) {
+std::vector<double> project_out(const Range& before, std::size_t rows, std::size_t ld_y, const DenseKernels& kernels,
+                                std::vector<double>& y) {
   const std::size_t ld_q = padded(before.columns);
   std::vector<double> coefficients(ld_q * ld_y);
-  dense_kernels().thin_f64.multiply_transposed(before.q.data(), before.ld, y.data(), rows, ld_q, ld_y,
-                                               coefficients.data());
+  kernels.thin_f64.multiply_transposed(before.q.data(), before.ld, y.data(), rows, ld_q, ld_y, coefficients.data());
   std::vector<double> projection(rows * ld_y);
-  dense_kernels().thin_f64.multiply(before.q.data(), before.ld, coefficients.data(), rows, ld_q, ld_y,
-                                    projection.data());
+  kernels.thin_f64.multiply(before.q.data(), before.ld, coefficients.data(), rows, ld_q, ld_y, projection.data());
   for (std::size_t i = 0; i < y.size(); ++i) y[i] -= projection[i];
   std::vector<double> lost(ld_y, 0.0);
   for (std::size_t i = 0; i < coefficients.size(); ++i) lost[i % ld_y] += coefficients[i] * coefficients[i];
@@ -51,22 +50,22 @@ void draw_column(std::uint64_t stream, std::size_t rows, std::size_t ld, std::si
 // then is the arbitrary completion of a y of lower rank, often by axes, and may lie there altogether: it starts again
 // as Gaussian columns.
 std::vector<double> orthonormal_beside(const Range& before, std::vector<double> y, std::size_t rows,
-                                       std::size_t columns) {
+                                       std::size_t columns, const DenseKernels& kernels) {
   // Squared length within the range of q: of all columns at most a quarter, so that the rest is well conditioned.
   const double near = 0.25 / static_cast<double>(columns);
   constexpr int kMaxPasses = 8;
   const std::size_t ld = padded(columns);
-  if (before.columns == 0) return orthonormal(std::move(y), rows, columns, 0).vectors();
+  if (before.columns == 0) return orthonormal(std::move(y), rows, columns, 0, kernels).vectors();
   for (int pass = 0; pass < kMaxPasses; ++pass) {
-    const std::vector<double> lost = project_out(before, rows, ld, y);
+    const std::vector<double> lost = project_out(before, rows, ld, kernels, y);
     const bool settled = pass > 0 && std::all_of(lost.begin(), lost.end(), [&](double x) { return x < near; });
     if (pass > 1 && !settled) {
       for (std::size_t j = 0; j < columns; ++j) {
         if (lost[j] >= near) draw_column(before.columns + j, rows, ld, j, y);
       }
-      project_out(before, rows, ld, y);
+      project_out(before, rows, ld, kernels, y);
     }
-    y = orthonormal(std::move(y), rows, columns, 0).vectors();
+    y = orthonormal(std::move(y), rows, columns, 0, kernels).vectors();
     if (settled) break;
   }
   return y;
@@ -112,25 +111,27 @@ std::vector<double> widen(const std::vector<T>& a, std::size_t rows, std::size_t
 }
 
 std::vector<double> times(const std::vector<double>& a, std::size_t inner, const std::vector<double>& b,
-                          std::size_t rows, std::size_t ld) {
+                          std::size_t rows, std::size_t ld, const DenseKernels& kernels) {
   std::vector<double> out(rows * ld);
-  dense_kernels().thin_f64.multiply(a.data(), inner, b.data(), rows, inner, ld, out.data());
+  kernels.thin_f64.multiply(a.data(), inner, b.data(), rows, inner, ld, out.data());
   return out;
 }
 
-std::vector<double> Orthonormal::vectors() const { return headscan::times(source, ld, map, rows, ld); }
+std::vector<double> Orthonormal::vectors() const { return headscan::times(source, ld, map, rows, ld, *kernels); }
 
 std::vector<double> Orthonormal::times(const std::vector<double>& b, std::size_t ld_b) const {
-  return headscan::times(source, ld, headscan::times(map, ld, b, ld, ld_b), rows, ld_b);
+  return headscan::times(source, ld, headscan::times(map, ld, b, ld, ld_b, *kernels), rows, ld_b, *kernels);
 }
 
-Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below) {
+Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below,
+                        const DenseKernels& kernels) {
   Orthonormal out;
   out.rows = rows;
   out.ld = padded(columns);
   out.scale = scale_down(a);
+  out.kernels = &kernels;
   out.source = std::move(a);
-  orthonormal_basis(rows, columns, once_below, dense_kernels(), out);
+  orthonormal_basis(rows, columns, once_below, kernels, out);
   return out;
 }
 
@@ -149,10 +150,10 @@ Range find_range(const LargeMatrix<T>& a, const std::vector<T>& omega, std::size
     const bool last = step == options.iterations;
     std::vector<double> q = widen(thin, m, panels(sample), width);
     if (krylov) {
-      q = orthonormal_beside(range, std::move(q), m, width);
+      q = orthonormal_beside(range, std::move(q), m, width, a.kernels());
     } else {
       const double once_below = !last ? kLoose : sizeof(T) == sizeof(float) ? 1e3 : 0;
-      q = orthonormal(std::move(q), m, width, once_below).vectors();
+      q = orthonormal(std::move(q), m, width, once_below, a.kernels()).vectors();
     }
     a.multiply_transposed(narrow<T>(q, m, width).data(), panels(width), thin.data(), pool);
     std::vector<double> z = widen(thin, n, panels(width), width);
@@ -162,7 +163,7 @@ Range find_range(const LargeMatrix<T>& a, const std::vector<T>& omega, std::size
       range.columns += width;
     }
     if (last || range.columns == most) return range;
-    const auto back = narrow<T>(orthonormal(std::move(z), n, width, kLoose).vectors(), n, width);
+    const auto back = narrow<T>(orthonormal(std::move(z), n, width, kLoose, a.kernels()).vectors(), n, width);
     a.multiply(back.data(), panels(width), thin.data(), pool);
     if (krylov) width = std::min(width, most - range.columns);
   }

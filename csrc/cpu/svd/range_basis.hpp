@@ -29,18 +29,20 @@ std::vector<double> widen(const std::vector<T>& a, std::size_t rows, std::size_t
 
 // a (rows, inner) times b (inner, ld).
 std::vector<double> times(const std::vector<double>& a, std::size_t inner, const std::vector<double>& b,
-                          std::size_t rows, std::size_t ld);
+                          std::size_t rows, std::size_t ld, const DenseKernels& kernels);
 
 std::vector<double> identity(std::size_t n);  // (padded(n), padded(n))
 
 // a = scale * (source map) triangle, source map orthonormal.
 struct Orthonormal : Basis {
-  std::size_t rows, ld;
-  double scale;
+  std::size_t rows = 0, ld = 0;
+  double scale = 1;
+  const DenseKernels* kernels = nullptr;
 
   std::vector<double> vectors() const;                                              // source map
   std::vector<double> times(const std::vector<double>& b, std::size_t ld_b) const;  // source map b, b (ld, ld_b)
 };
-Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below);
+Orthonormal orthonormal(std::vector<double> a, std::size_t rows, std::size_t columns, double once_below,
+                        const DenseKernels& kernels);
 
 }  // namespace headscan

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "common/factor_shapes.hpp"
-#include "cpu/kernels/dense.hpp"
+#include "cpu/kernels/kernels.hpp"
 #include "cpu/support/parallel.hpp"
 #include "cpu/svd/core_svd.hpp"
 #include "cpu/svd/factor.hpp"
@@ -86,8 +86,7 @@ void expand(const Basis& basis, const std::vector<double>& core, std::size_t row
 
 template <class T>
 void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
-             std::size_t item, Workspace& work) {
-  const DenseKernels& kernels = dense_kernels();
+             std::size_t item, const DenseKernels& kernels, Workspace& work) {
   const std::size_t r = left.columns, ld = padded(r), d_left = left.rows, d_right = right.columns;
   const std::string place = " factor of matrix " + std::to_string(item);
   // float32 output needs no better orthogonality than 1e-10, which one Cholesky gives up to this condition number.
@@ -131,9 +130,11 @@ void svd_factored(BatchView<const T> left, BatchView<const T> right, BatchView<T
                   const SvdOptions& options) {
   check_factor_shapes(left, right);
   Pool pool(options.threads, options.interrupt);
+  const DenseKernels& kernels = active_kernels().dense;
   std::vector<Workspace> work(pool.workers());
-  pool.run(left.count,
-           [&](std::size_t item, std::size_t worker) { svd_one(left, right, u, s, vh, item, work[worker]); });
+  pool.run(left.count, [&](std::size_t item, std::size_t worker) {
+    svd_one(left, right, u, s, vh, item, kernels, work[worker]);
+  });
 }
 
 template void svd_factored<float>(BatchView<const float>, BatchView<const float>, BatchView<float>, MatrixView<float>,
