@@ -122,7 +122,7 @@ def _next_commands(run: ScanRun, options: argparse.Namespace) -> list[str]:
     rows = run.scan.explanations
     best = (rows.sort_values("q_value", kind="stable") if run.scan.info.significance else rows).iloc[0]
     concept = shlex.quote(str(best["concept_0"]))
-    commands = [f"headscan report {folder} --open", f"headscan find {folder} {concept}"]
+    commands = [f"headscan report {folder} --open", f"headscan find {concept} {folder}"]
     if run.scan.info.tower == "image" and "vo" in run.scan.info.parts:
         given = {"--pretrained": options.pretrained, "--image-mean": options.image_mean}
         words = [options.model, *(word for pair in given.items() if pair[1] for word in pair)]
