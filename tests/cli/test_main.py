@@ -86,7 +86,7 @@ def test_options_reach_the_scan(run, tmp_path, concepts):
     status, out, _ = run(*arguments.split(), "--template", "a photo of a {}")
     assert status == 0
     words = [line.split()[0] for line in out.splitlines()]
-    assert words == ["model", "dictionary", "64", "verdict", "next", "headscan", "headscan"]  # no table
+    assert words == ["model", "dictionary", "verdict", "next", "headscan", "headscan", "64"]  # no table
     info = hs.load_scan(tmp_path / "out").info
     assert (info.layers, info.sides, info.poles) == ((0, 2), ("read",), ("-",))
     assert (info.k, info.coherence, info.folded, info.template) == (2, 0.5, False, "a photo of a {}")

@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> Output:
     tables = [_strongest(run.scan, rows=options.show)] if options.show else []
     facts = {"folder": str(run.folder), "explanations": len(run.scan), "certified": certified, **verdict_facts}
     sizes = _sizes(run.model, run.dictionary, tower=options.tower)
-    return Output([*sizes, *tables, saved, *verdict, *_next_commands(run, options)], facts)
+    return Output([*sizes, *tables, *verdict, *_next_commands(run, options), saved], facts)
 
 
 def _verdict(scan: Scan) -> tuple[list[str], dict[str, int]]:
