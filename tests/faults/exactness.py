@@ -4,8 +4,9 @@
     PYTHONPATH=python:tests python tests/faults/exactness.py svd 1500 [first seed]
 
 Each seed is a configuration: for COMP a dictionary of a hard kind with queries, k and coherence, searched plain and
-packed; for the SVD factors of a hard kind. The reference sums in another order: picks may differ from it where both
-scores are the same to `_TIE` of the norms, which is counted; anything else is printed with its seed.
+packed; for the SVD factors of a hard kind. The reference sums in another order and has another solver: picks may
+differ from it where the scores do by no more than that (`_TIE`, and the distance of the two fits, at most `_FIT`),
+which is counted; anything else is printed with its seed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from headscan.core import _core
 from reference import comp_reference
 
 Array = NDArray[Any]
-_TIE, _FIT = 1e-14, 1e-7
+_TIE = 1e-14  # of scores, in units of the norms: float64 sums in another order
+_FIT = 1e-7  # of the fits, in units of the query's norm: both solvers stop there where atoms nearly coincide
+_ROUNDING = 1e-15  # of a sum's terms
 _SETS = _core.build_info()["instruction_sets"]
 
 
@@ -94,24 +97,40 @@ def _dictionary(rng: np.random.Generator) -> tuple[Array, Array]:
     return np.asarray(atoms), queries
 
 
-def _differs(x: Array, atoms: Array, codes: Any, expected: tuple[Array, Array], coherence: float) -> str:
-    """Return what is wrong with one query's code: "" if nothing, "tie" if equal scores were told apart otherwise."""
-    indices, coefficients = expected
-    wide = atoms.astype(np.float64)
-    if (codes.indices == indices).all():
-        fits = [c @ wide[i] for i, c in ((indices, codes.coefficients), (indices, coefficients))]
-        return "" if np.linalg.norm(fits[0] - fits[1]) <= _FIT * np.linalg.norm(x) else "another fit"
-    first = int(np.flatnonzero(codes.indices != indices)[0])
-    picked = indices[:first]
-    fit = comp_reference(x[None], atoms[picked], first, 0.0)[1][0] if first else np.zeros(0)
-    order = comp_reference(x[None], atoms[picked], first, 0.0)[0][0] if first else np.zeros(0, dtype=np.int64)
-    query = x.astype(np.float64) - wide[picked][order].T @ fit
-    bound = np.linalg.norm(query)
-    if first:
-        query = query + coherence / first * wide[picked].sum(axis=0)
-        bound = np.linalg.norm(x) + coherence
-    scores = [float(np.dot(wide[row].astype(np.longdouble), query)) for row in (codes.indices[first], indices[first])]
-    return "tie" if abs(scores[0] - scores[1]) <= _TIE * bound else f"round {first}: {scores[0]!r} for {scores[1]!r}"
+def _fit(atoms: Array, code: tuple[Array, Array]) -> tuple[Array, float]:
+    """Return what a code says, and how far rounding its sum may take that off."""
+    indices, coefficients = code
+    terms = coefficients[:, None] * atoms[indices].astype(np.float64)
+    return terms.sum(axis=0), float(_ROUNDING * np.abs(coefficients).sum())
+
+
+def _differs(
+    x: Array, atoms: Array, code: tuple[Array, Array], expected: tuple[Array, Array], coherence: float
+) -> str:
+    """Return what is wrong with one query's code: "" if nothing, "tie" if scores are the same but for the fits."""
+    length = float(np.linalg.norm(x))
+    same = code[0] == expected[0]
+    if same.all():
+        (fit, off), (wanted, wanted_off) = _fit(atoms, code), _fit(atoms, expected)
+        return "" if np.linalg.norm(fit - wanted) <= _FIT * length + off + wanted_off else "another fit"
+    first = int(np.flatnonzero(~same)[0])
+    picked, query, bound = expected[0][:first], x.astype(np.float64), _TIE * (length + coherence)
+    if first:  # as both had it before the round in which they part
+        options: dict[str, Any] = {"k": first, "coherence": coherence}
+        codes = hs.comp(x[None], atoms, threads=1, **options)
+        reference = comp_reference(x[None], atoms, first, coherence)
+        (fit, off), (wanted, wanted_off) = (
+            _fit(atoms, (codes.indices[0], codes.coefficients[0])),
+            _fit(atoms, (reference[0][0], reference[1][0])),
+        )
+        apart = float(np.linalg.norm(fit - wanted))
+        if not (codes.indices[0] == picked).all() or apart > _FIT * length + off + wanted_off:
+            return f"round {first}: another fit before"
+        query = query - wanted + coherence / first * atoms[picked].astype(np.float64).sum(axis=0)
+        bound += apart + off + wanted_off
+    rows = [atoms[row].astype(np.longdouble) for row in (code[0][first], expected[0][first])]
+    scores = [float(np.dot(row, query)) for row in rows]
+    return "tie" if abs(scores[0] - scores[1]) <= bound else f"round {first}: {scores[0]!r} for {scores[1]!r}"
 
 
 def comp(seed: int) -> list[str]:
@@ -127,11 +146,9 @@ def comp(seed: int) -> list[str]:
         for searched in (atoms, hs.pack(atoms, threads=1)):
             codes = hs.comp(queries, searched, k=k, coherence=coherence, threads=1)
             for row, x in enumerate(queries):
-                one = hs.SparseCodes(
-                    *(part[row] for part in (codes.indices, codes.coefficients, codes.certified)), None
-                )
-                problem = _differs(x, atoms, one, (indices[row], coefficients[row]), coherence)
-                if not one.certified:
+                code = codes.indices[row], codes.coefficients[row]
+                problem = _differs(x, atoms, code, (indices[row], coefficients[row]), coherence)
+                if not codes.certified[row]:
                     problem = "not certified"
                 if problem:
                     wrong.append(problem if problem == "tie" else f"{name} {type(searched).__name__} {problem}")
