@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,16 +62,6 @@ def test_shards_hold_the_bits_of_a_dictionary_in_memory(model, small_shards, tmp
     left, right = hs.comp(x, plain.packed), hs.comp(x, found.packed)
     np.testing.assert_array_equal(left.indices, right.indices)
     np.testing.assert_array_equal(left.coefficients, right.coefficients)
-
-
-@pytest.mark.parametrize("older", [0, 1], ids=["a free place", "another dictionary in the place"])
-def test_a_build_killed_anywhere_resumes_to_the_same_bytes(tmp_path, older):
-    script = Path(__file__).with_name("killed_builds.py")
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), str(tmp_path), str(older)]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout) > 30
 
 
 def test_an_encoding_killed_midway_resumes_without_encoding_again(model, bundle, small_shards, encoded, tmp_path):

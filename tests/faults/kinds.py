@@ -25,8 +25,8 @@ import torch
 from safetensors.torch import save_file
 
 import headscan as hs
-from common.killed_saves import scan as small_scan
 from conftest import CONCEPTS, build_module, write_bundle
+from faults.saves import small_scan
 from headscan.dictionaries import build
 from headscan.dictionaries.choices import word_counter
 from headscan.dictionaries.dictionary import is_whole, open_dictionary

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from headscan.dictionaries.encoding import Window
 
-__all__ = ["build", "encode_into", "key_of", "select_into"]
+__all__ = ["build", "discard", "encode_into", "key_of", "select_into"]
 
 _log = logging.getLogger(__name__)
 _BUILD, _TEXTS, _RECORD, _LAYOUT, _WINDOWS = "build.json", "texts.txt", "record.json", "layout.json", "windows"
@@ -104,6 +104,15 @@ def build(
     except OSError as error:
         reason = error.strerror or error
         raise HeadscanError(f"cannot write the dictionary to {target}: {reason}; run again to resume") from error
+
+
+def discard(target: Path) -> None:
+    """Remove what killed builds left beside a dictionary that is whole, unless another process builds there."""
+    if any(left.suffix == ".building" for left in writing.leftovers(target.parent, target.name)):
+        with writing.resumable_folder(target) as folder:
+            _check_ours(folder)
+            shutil.rmtree(folder)
+    files.sweep(target)
 
 
 def _check_ours(folder: Path) -> None:
@@ -287,7 +296,8 @@ def key_of(path: Path) -> str | None:
 
 def _finish(folder: Path, target: Path) -> None:
     """Drop what only the build needed, and put the folder in its place."""
-    shutil.rmtree(folder / _WINDOWS, ignore_errors=True)
+    if (folder / _WINDOWS).is_dir():
+        shutil.rmtree(folder / _WINDOWS)
     for left in writing.leftovers_below(folder):
         writing.remove(left)
     for name in (_RECORD, _LAYOUT, _BUILD):

@@ -80,7 +80,8 @@ def check_text(path: Path) -> None:
             raise HeadscanError(f"{path} is {what}: expected a text file, a table, JSON or YAML")
     if head.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise HeadscanError(f"{path} is a web page or XML: expected one concept a line")
-    if 4 * max(head[::2].count(0), head[1::2].count(0)) > len(head):
+    few, many = sorted((head[::2].count(0), head[1::2].count(0)))
+    if len(head) > 8 and 4 * many > len(head) and 8 * few < many:  # the high bytes of Latin letters
         raise HeadscanError(f"{path} is UTF-16 without its mark, or no text: save the file as UTF-8")
 
 

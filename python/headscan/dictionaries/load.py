@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import numpy as np
 
 from headscan.common import files
 from headscan.common.checks import whole_number
-from headscan.dictionaries.build import build, encode_into, key_of
+from headscan.dictionaries.build import build, discard, encode_into, key_of
 from headscan.dictionaries.dictionary import Dictionary, is_whole, open_dictionary
 from headscan.dictionaries.encoding import Window, encode_windows, tokens_sample
 from headscan.dictionaries.folder import HEAD, MANIFEST, check_target, is_dictionary
@@ -242,6 +243,8 @@ def _found(entry: Path, job: _Job) -> Dictionary | None:
     except HeadscanError as error:
         _log.warning("a dictionary that was kept is damaged and is encoded anew: %s", error)
         return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written serves as it is
+        discard(entry)
     vocabulary = job.vocabulary
     counts: dict[str, Any] = {
         "source": vocabulary.source,

@@ -178,6 +178,7 @@ def _to_cache(explained: Explanations, entry: Path) -> None:
     content = buffer.getvalue()
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
+        files.sweep(entry)
         with files.write_aside(entry) as aside:
             aside.write_bytes(hashlib.sha256(content).digest() + content)
     except OSError as error:
