@@ -312,3 +312,23 @@ def test_plain_arrays_need_numpy_alone():
     )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize("threads", [2, 64])
+def test_without_memory_there_is_one_error(threads):
+    code = (
+        "import resource, sys; import numpy as np; import headscan as hs\n"
+        "rows = np.random.default_rng(0).standard_normal((60_000, 64)).astype(np.float32)\n"
+        "packed = hs.pack(rows / np.linalg.norm(rows, axis=1, keepdims=True))\n"
+        "used, refused = 4096 * int(open('/proc/self/statm').read().split()[0]), 0\n"
+        "for step in range(12):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + (step << 21), resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        hs.comp(rows[:4000], packed, k=5, threads=int(sys.argv[1]))\n"
+        "    except MemoryError: refused += 1\n"
+        "    except hs.HeadscanError as error: refused += 'cannot start' in str(error)\n"
+        "print(refused)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(threads)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 6  # of 12; the rest had enough

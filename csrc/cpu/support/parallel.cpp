@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <cstdlib>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -15,8 +16,15 @@ namespace {
 constexpr int kMostThreads = 1024;
 
 // The C++ runtime allocates what a thread keeps of its exceptions when it first asks, and where there is no memory
-// left by then the system ends the process. So every thread asks before it works.
-void prepare_for_exceptions() { (void)std::uncaught_exceptions(); }
+// left by then the system ends the process. So every thread asks before it works, and only where memory is to be had.
+bool prepare_for_exceptions() {
+  constexpr std::size_t kEnough = 1 << 16;
+  void* volatile probe = ::operator new(kEnough, std::nothrow);  // volatile: not to be left out
+  if (probe == nullptr) return false;
+  ::operator delete(probe);
+  (void)std::uncaught_exceptions();
+  return true;
+}
 
 }  // namespace
 
@@ -40,7 +48,7 @@ Pool::Pool(int threads, std::function<void()> interrupt) : interrupt_(std::move(
     throw std::invalid_argument("threads must be from 0 (all) to " + std::to_string(kMostThreads) + ", got " +
                                 std::to_string(threads));
   }
-  prepare_for_exceptions();
+  if (!prepare_for_exceptions()) throw std::bad_alloc();  // the importing thread was prepared by then
   const int wanted = threads == 0 ? default_threads() : threads;
   threads_.reserve(static_cast<std::size_t>(wanted - 1));
   try {
@@ -54,8 +62,14 @@ Pool::Pool(int threads, std::function<void()> interrupt) : interrupt_(std::move(
     stop();
     throw;
   }
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return ready_ == threads_.size(); });  // before the work's own allocations
+  {
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return ready_ == threads_.size(); });  // before the work's own allocations
+  }
+  if (unprepared_) {
+    stop();
+    throw std::bad_alloc();
+  }
 }
 
 Pool::~Pool() { stop(); }
@@ -112,12 +126,14 @@ void Pool::drain(std::size_t worker) {
 }
 
 void Pool::serve(std::size_t worker) {
-  prepare_for_exceptions();
+  const bool prepared = prepare_for_exceptions();
   {
     const std::scoped_lock lock(mutex_);
     ++ready_;
+    unprepared_ = unprepared_ || !prepared;
   }
   done_.notify_one();
+  if (!prepared) return;
   std::size_t seen = 0;
   for (;;) {
     {

@@ -44,7 +44,8 @@ class Pool {
   std::atomic<std::size_t> next_{0};
   std::size_t tasks_ = 0;
   std::size_t busy_ = 0;
-  std::size_t ready_ = 0;  // threads
+  std::size_t ready_ = 0;    // threads
+  bool unprepared_ = false;  // a thread has no memory for exceptions
   std::size_t generation_ = 0;
   bool stopping_ = false;
   std::exception_ptr error_;
