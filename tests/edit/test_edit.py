@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -299,6 +300,24 @@ def test_damaged_edits_are_refused(model, tmp_path, old, new, says):
     path.write_text(text.replace(old, new))
     with pytest.raises(hs.HeadscanError, match=says):
         hs.load_edit(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("0.5", "0.25"), ('"made_by": "test"', '"made_by": "tess"'), ("0.5", "0.50")]
+)
+def test_an_edit_that_was_changed_is_refused_unless_its_seal_is_taken_out(model, tmp_path, old, new):
+    path = make_edit(model, {Direction("vo", 0, 0, 0): 0.5}).save(tmp_path / "edit.json")
+    text = path.read_text()
+    path.write_text(text.replace(old, new))
+    if new == "0.50":  # the same number
+        assert set(hs.load_edit(path).multipliers.values()) == {0.5}
+        return
+    with pytest.raises(hs.HeadscanError, match="changed by hand: it does not match its hash"):
+        hs.load_edit(path)
+    content = json.loads(path.read_text())
+    del content["seal"]
+    path.write_text(json.dumps(content))
+    assert len(hs.load_edit(path)) == 1
 
 
 def test_tables_become_edits(scan, model):

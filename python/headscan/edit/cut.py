@@ -19,7 +19,7 @@ import numpy as np
 from headscan.common import files
 from headscan.common.checks import whole_number
 from headscan.edit.changed import ChangedModel, fresh_copy
-from headscan.edit.files import CUT, read_content, save_json
+from headscan.edit.files import CUT, check_unchanged, read_content, save_json
 from headscan.edit.info import EditInfo
 from headscan.edit.save import save_changed
 from headscan.errors import HeadscanError
@@ -188,9 +188,11 @@ def load_cut(path: str | Path) -> Cut:
     """
     content, info, source = read_content(path, CUT)
     try:
-        return Cut(tuple(ReadDirection(**row) for row in content["reads"]), info)
+        cut = Cut(tuple(ReadDirection(**row) for row in content["reads"]), info)
     except (KeyError, TypeError, ValueError) as error:
         raise HeadscanError(f"{source} is damaged: {json.dumps(str(error))}") from error
+    check_unchanged(content, source)
+    return cut
 
 
 def _project_out(tower: Tower, read: ReadDirection, *, rank: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from headscan.edit.choice import choose
 from headscan.edit.direction import COLUMNS, unique
 from headscan.edit.edited import EditedModel, Pictures, apply_edit, changes
-from headscan.edit.files import EDIT, read_content
+from headscan.edit.files import EDIT, check_unchanged, read_content
 from headscan.edit.info import Choice, EditInfo
 from headscan.edit.judgements import Judge, judged
 from headscan.edit.multipliers import Multipliers
@@ -302,6 +302,8 @@ def load_edit(path: str | Path) -> Edit:
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(COLUMNS) for row in rows):
         raise HeadscanError(f"{source} is damaged: multipliers are not rows of {', '.join(COLUMNS)}")
     try:
-        return Edit(unique(rows), info)
+        edit = Edit(unique(rows), info)
     except HeadscanError as error:
         raise HeadscanError(f"{source} is damaged: {error}") from error
+    check_unchanged(content, source)
+    return edit

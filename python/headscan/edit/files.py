@@ -13,7 +13,7 @@ from headscan.common.reading import read_json
 from headscan.edit.info import EditInfo
 from headscan.errors import HeadscanError
 
-__all__ = ["CUT", "EDIT", "MERGE", "Format", "check_replaced", "read_content", "save_json"]
+__all__ = ["CUT", "EDIT", "MERGE", "Format", "check_replaced", "check_unchanged", "read_content", "save_json"]
 
 _OF_THE_RUN = ("headscan", "created", "steps")  # of when and how, and not of what
 
@@ -71,7 +71,7 @@ def save_json(path: str | Path, content: Mapping[str, Any], *, force: bool = Fal
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.sweep(target)
-        files.write_manifest(target, dict(content))
+        files.write_sealed(target, content)
     except OSError as error:
         raise HeadscanError(f"cannot write the edit to {target}: {error.strerror or error}") from error
     return target
@@ -95,3 +95,18 @@ def read_content(path: str | Path, form: Format) -> tuple[dict[str, Any], EditIn
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise HeadscanError(f"{source} is damaged: steps cannot be {steps!r:.80}")
     return content, EditInfo(**{name: content[name] for name in plain}, steps=tuple(steps)), source
+
+
+def check_unchanged(content: Mapping[str, Any], where: Path) -> None:
+    """Raise where a file is not what was saved; one without a seal, of before or written by hand, is taken as it is.
+
+    Raises
+    ------
+    HeadscanError
+        If it does not match its seal.
+    """
+    if "seal" in content and content["seal"] != files.seal_of(content):
+        raise HeadscanError(
+            f"{where} is damaged, or was changed by hand: it does not match its hash; take its seal out if that is "
+            "meant"
+        )
