@@ -92,7 +92,7 @@ def test_what_a_living_process_writes_stays(tmp_path):
         "    aside.write_text('half')\n    print('at work', flush=True)\n    time.sleep(100)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "page")], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"at work\n"
+        assert process.stdout is not None and process.stdout.readline() == b"at work\n"
         files.sweep(tmp_path / "page")
         assert len(list(tmp_path.iterdir())) == 1
         process.send_signal(signal.SIGKILL)

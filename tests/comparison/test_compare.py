@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.models.test_adapters import pair, write_adapter
+from tests.models.test_adapters import pair, write_adapter  # type: ignore[attr-defined]
 
 import headscan as hs
 from conftest import CONCEPTS, build_module, write_bundle
@@ -243,7 +243,7 @@ def test_bad_input(model, tuned, dictionary):
     with pytest.raises(hs.HeadscanError, match="only models of one architecture compare"):
         hs.compare(model, hs.load_model(build_module(layers=2)))
     with pytest.raises(hs.HeadscanError, match="model must be one from load_model"):
-        hs.compare(model, "demo")
+        hs.compare(model, "demo")  # type: ignore[arg-type]
     with pytest.raises(hs.HeadscanError, match="count must be at least 1"):
         hs.compare(model, tuned, count=0)
     with pytest.raises(hs.HeadscanError, match="is another model's"):

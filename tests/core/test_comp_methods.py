@@ -24,7 +24,8 @@ def greedy(x, atoms, k, *, score, fit):
     """Indices and coefficients of a pursuit: `score` of an inner product decides, `fit` gives the coefficients."""
     indices, coefficients = [], []
     for target in x:
-        picked, weights = [], np.zeros(0)
+        picked: list[int] = []
+        weights = np.zeros(0)
         for _ in range(k):
             residual = target - atoms[picked].T @ weights
             values = score(scores(atoms, residual))
@@ -105,7 +106,8 @@ def test_coherence_may_be_measured_between_other_embeddings():
     wide, small = atoms.astype(np.float64), others.astype(np.float64)
     indices = []
     for target in x:
-        picked, residual = [], target
+        picked: list[int] = []
+        residual = target
         for _ in range(5):
             values = scores(wide, residual)
             if picked:

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,7 @@ def test_svd_goes_there_and_back(stand_in):
 
 
 def test_a_scan_decomposes_and_explains_there(stand_in, model, dictionary):
-    options = {"parts": ("vo", "qk", "mlp"), "layers": "1-2", "significance": 50, "k": 3}
+    options: dict[Any, Any] = {"parts": ("vo", "qk", "mlp"), "layers": "1-2", "significance": 50, "k": 3}
     there = hs.scan(model, dictionary, device="cuda:1", **options).table()
     here = hs.scan(model, dictionary, **options).table()
     shown = here.sigma > 1e-9  # a centred matrix has a null direction, and any will do
@@ -164,7 +165,7 @@ def test_a_scan_decomposes_and_explains_there(stand_in, model, dictionary):
     ],
 )
 def test_bad_input_is_refused(stand_in, case, change, error, message):
-    options = {"x": case[0], "device": "cuda"} | change
+    options: dict[Any, Any] = {"x": case[0], "device": "cuda"} | change
     with pytest.raises(error, match=message):
         hs.comp(options.pop("x"), case[1], **options)
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ class TestMapped:
     @pytest.fixture
     def folder(self, atoms, tmp_path):
         texts = tuple(f"concept {row}" for row in range(500))
-        record = {"source": "made", "templates": ("{}",), "text_hash": ""}
+        record: dict[Any, Any] = {"source": "made", "templates": ("{}",), "text_hash": ""}
         return hs.Dictionary(texts=texts, atoms=atoms, mean=np.zeros(40), **record).save(tmp_path / "words")
 
     def test_rows_outlive_the_name_and_the_first_owner(self, atoms, folder, tmp_path):

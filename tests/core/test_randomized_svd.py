@@ -1,5 +1,7 @@
 """randomized_svd against numpy.linalg.svd: dense, factored, sums of products; both methods, every instruction set."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 import headscan as hs
 from headscan.core import _core
 
-METHODS = ("power", "krylov")
+METHODS: tuple[Any, ...] = ("power", "krylov")
 
 
 @pytest.fixture(params=_core.build_info()["instruction_sets"])
@@ -81,9 +83,9 @@ def test_rank_deficient_matrices(method, rank, dtype):
     result = hs.randomized_svd(a, rank=8, oversample=4, method=method)
     tolerance = 1e-6 if dtype == np.float32 else 1e-13
     norm = max(np.linalg.norm(a[0]), 1.0)
-    np.testing.assert_allclose(residual(a, result), 0, atol=tolerance * norm)
-    np.testing.assert_allclose(result.error, 0, atol=tolerance * norm)
-    np.testing.assert_allclose(result.s[:, rank:], 0, atol=tolerance * norm)
+    np.testing.assert_allclose(residual(a, result), 0, atol=tolerance * norm)  # type: ignore[operator]
+    np.testing.assert_allclose(result.error, 0, atol=tolerance * norm)  # type: ignore[operator]
+    np.testing.assert_allclose(result.s[:, rank:], 0, atol=tolerance * norm)  # type: ignore[operator]
     check_bases(result, max(tolerance, 1e-12))
 
 
@@ -130,7 +132,9 @@ def test_the_ends_of_the_range():
     for value in (1.5e308, 1e-310, 2.0**-1070):
         a[3, 4] = value
         for method in METHODS:
-            np.testing.assert_allclose(hs.randomized_svd(a, rank=2, method=method).s, [value, 0], rtol=1e-13)
+            np.testing.assert_allclose(
+                hs.randomized_svd(a, rank=2, method=method).s, np.array([value, 0]), rtol=1e-13
+            )
 
 
 @pytest.mark.parametrize("exponent", [0, 3, 6, 9, 12])

@@ -29,7 +29,7 @@ def small_shards(monkeypatch):
 def encoded(monkeypatch):
     """How many texts were encoded, batch by batch."""
     counts = []
-    real = encoding.encode_tokens
+    real = encoding.encode_tokens  # type: ignore[attr-defined]
 
     def counted(module, tokens, **options):
         counts.append(len(tokens.lengths))
@@ -166,11 +166,11 @@ def test_several_templates_are_averaged(model):
 
 def test_dictionaries_are_hashed_unless_trusted(model, tmp_path):
     folder = hs.encode_dictionary(CONCEPTS, tmp_path / "out", model=model) and tmp_path / "out"
-    codes = folder / "shards/00000/codes.u8"
+    codes = folder / "shards/00000/codes.u8"  # type: ignore[operator]
     codes.write_bytes(codes.read_bytes()[:-1] + b"\x01")
-    assert len(hs.load_dictionary(folder, model=model, verify=False)) == 30
+    assert len(hs.load_dictionary(folder, model=model, verify=False)) == 30  # type: ignore[arg-type]
     with pytest.raises(hs.HeadscanError, match=r"codes\.u8 is damaged"):
-        hs.load_dictionary(folder, model=model)
+        hs.load_dictionary(folder, model=model)  # type: ignore[arg-type]
 
 
 # ---- lists that mean ill

@@ -23,7 +23,7 @@ from headscan.dictionaries.vocabulary import PACKAGED, read_vocabulary
 def encodings(monkeypatch):
     """Counts how often concepts are really encoded."""
     calls = []
-    real = encoding.encode_tokens
+    real = encoding.encode_tokens  # type: ignore[attr-defined]
 
     def counted(module, tokens, **options):
         calls.append(len(tokens.lengths))
@@ -348,7 +348,7 @@ def test_a_saved_dictionary_comes_back_the_same(model, dictionary, tmp_path, enc
 def test_a_saved_dictionary_opens_without_a_model_and_a_list_does_not(model, dictionary, tmp_path):
     folder = dictionary.save(tmp_path / "saved")
     for choice in ({}, {"template": "{}"}):
-        assert hs.load_dictionary(folder, **choice).texts == dictionary.texts
+        assert hs.load_dictionary(folder, **choice).texts == dictionary.texts  # type: ignore[arg-type]
     with pytest.raises(hs.HeadscanError, match=r"was encoded with the template '{}'"):
         hs.load_dictionary(folder, template="a {}")
     for source, says in (("demo", "demo is none"), (CONCEPTS, "a list of texts is none"), (tmp_path, "is none")):

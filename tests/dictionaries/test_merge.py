@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,7 @@ def test_near_duplicates_by_the_definition(model, similar):
     texts = [f"{colour} {thing}" for thing in CONCEPTS[:15] for colour in ("red", "blue", "green")]
     found = hs.load_dictionary(texts, model=model, cache=False)
     cosines = found.atoms.astype(float) @ found.atoms.T.astype(float)
-    kept = []
+    kept: list[Any] = []
     for row in range(len(texts)):
         if all(cosines[row, other] < similar for other in kept):
             kept.append(row)

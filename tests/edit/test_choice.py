@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_list_of_ones_own_is_known_by_its_hash_or_asked_for(
     words.write_text("\n".join([*COLOURS, *SCENERIES, *KINDS]))
     dictionary = hs.load_dictionary(words, model=demo)
     folder = hs.scan(demo, dictionary, layers=7, significance=500).save(tmp_path / "scan")
-    threshold = {"like": "snow", "threshold": 0.5}
+    threshold: dict[Any, Any] = {"like": "snow", "threshold": 0.5}
     edit = hs.Edit.suppress(hs.load_scan(folder), demo, **threshold)
     assert (
         edit.multipliers

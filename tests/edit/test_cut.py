@@ -48,7 +48,7 @@ def test_a_reader_no_longer_sees_the_direction_and_nothing_else_changes(build, s
         for place in range(model.heads) if other != "input" else (-1,):
             if (other, place) != (side, head) and {other, side} != {"query", "key"}:
                 same = [read_factor(each, other, 1, place) for each in (model, cut)]
-                np.testing.assert_allclose(*same, atol=1e-12)
+                np.testing.assert_allclose(*same, atol=1e-12)  # type: ignore[call-overload]
     changed = [name for name, value in cut.module.state_dict().items() if not torch.equal(value, before[name])]
     assert 1 <= len(changed) <= 2
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())

@@ -129,6 +129,6 @@ def test_an_edit_of_an_adapted_model_is_saved_with_the_adapter(adapter, tmp_path
 def test_what_does_not_fit_is_refused(adapter, module):
     folder, _ = adapter
     with pytest.raises(hs.HeadscanError, match="an adapter comes from load_adapter, not a str"):
-        merge_adapter(hs.load_model(module), "adapter")
+        merge_adapter(hs.load_model(module), "adapter")  # type: ignore[arg-type]
     with pytest.raises(hs.HeadscanError, match="model must be one from load_model"):
         merge_adapter(module, hs.load_adapter(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def brute_scores(scan, dictionary, model, like, unlike=()):
     wanted, avoided = (
         [embed_queries(model, dictionary, [text])[0] for text in texts] if texts else [] for texts in (like, unlike)
     )
-    found = {}
+    found: dict[Any, Any] = {}
     for row in scan.table().query("side == 'write'").to_dict("records"):
         total, mean = 0.0, 0.0
         for i in range(3):
@@ -53,7 +54,7 @@ def test_suppressed_are_those_whose_concepts_are_near(scan, model, dictionary, p
 
 
 def test_unlike_takes_concepts_away(scan, model, dictionary):
-    options = {"like": "snow", "threshold": 0.1, "dictionary": dictionary}
+    options: dict[Any, Any] = {"like": "snow", "threshold": 0.1, "dictionary": dictionary}
     scores = brute_scores(scan, dictionary, model, ["snow"], ["dog", "cat"])
     edit = hs.Edit.suppress(scan, model, unlike="dog, cat", **options)
     assert set(edit.multipliers) == {Direction("vo", *key) for key, values in scores.items() if max(values) >= 0.1}
@@ -61,7 +62,7 @@ def test_unlike_takes_concepts_away(scan, model, dictionary):
 
 
 def test_the_scans_own_dictionary_is_taken_where_none_is_given(scan, model, dictionary, tmp_path):
-    options = {"like": "snow", "threshold": 0.3, "layers": [1]}
+    options: dict[Any, Any] = {"like": "snow", "threshold": 0.3, "layers": [1]}
     edit = hs.Edit.amplify(scan, model, **options)
     assert edit.multipliers and {direction.layer for direction in edit.multipliers} == {1}
     assert set(edit.multipliers.values()) == {2.0}
@@ -71,7 +72,7 @@ def test_the_scans_own_dictionary_is_taken_where_none_is_given(scan, model, dict
 
 
 def test_a_graded_edit_goes_from_the_median_random_score_to_the_threshold(scan, model, dictionary):
-    options = {"like": "snow", "strength": -0.5, "dictionary": dictionary, "graded": True}
+    options: dict[Any, Any] = {"like": "snow", "strength": -0.5, "dictionary": dictionary, "graded": True}
     edit = hs.Edit.suppress(scan, model, threshold=0.4, **options)
     low = edit.info.steps[0]["graded_from"]
     assert -0.2 < low < 0.2  # of random explanations of 30 concepts that are random too

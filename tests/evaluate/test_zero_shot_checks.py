@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,7 +52,7 @@ def test_classes_and_templates_are_lists_of_texts(model, rows, classes):
 def test_embeddings_of_any_length_and_kind_score_by_cosine(model, rows):
     expected = zero_shot(model, rows / np.linalg.norm(rows, axis=1, keepdims=True), [0, 1], CLASSES).scores
     for same in (rows, rows * [[1e3], [1e-3]], torch.from_numpy(rows), pd.DataFrame(rows)):
-        found = zero_shot(model, same, pd.Series([0, 1], dtype=object), np.array(CLASSES))
+        found = zero_shot(model, same, pd.Series([0, 1], dtype=object), np.array(CLASSES))  # type: ignore[arg-type]
         np.testing.assert_allclose(found.scores, expected, atol=1e-12)
         assert found.labels.dtype == np.int64 and found.classes == ("cat", "dog")
     relevant = np.eye(2, dtype=bool)
@@ -66,14 +68,14 @@ def test_bad_embeddings_are_refused(model, rows):
     with refused(r"images must be finite embeddings of shape \(n, \d+\); got \(2, 3\)"):
         zero_shot(model, rows[:, :3], [0, 1], CLASSES)
     with refused("images must be finite"):
-        retrieval(absent, rows, relevant)
+        retrieval(absent, rows, relevant)  # type: ignore[arg-type]
     with refused("texts must be finite"):
-        retrieval(rows, rows[:, :3], relevant)
+        retrieval(rows, rows[:, :3], relevant)  # type: ignore[arg-type]
     with refused("after must be finite"):
         embedding_change(rows, absent)
     with refused("relevant must be a 2-D array"):
-        retrieval(rows, rows, [True, False])
-    as_lists = retrieval(rows.tolist(), rows.tolist(), relevant.tolist(), k=1)
+        retrieval(rows, rows, [True, False])  # type: ignore[arg-type]
+    as_lists = retrieval(rows.tolist(), rows.tolist(), relevant.tolist(), k=1)  # type: ignore[arg-type]
     assert as_lists.text_hits.all()
 
 
@@ -102,15 +104,15 @@ def test_every_picture_has_a_group(groups):
 
 def test_groups_come_from_lists_and_data_frames():
     for groups in (["a", "b"], pd.Series(["a", "b"]), pd.Series(["a", "b"], dtype="category")):
-        table = group_accuracy([1, 0], groups).table
+        table = group_accuracy([1, 0], groups).table  # type: ignore[arg-type]
         assert table["group"].tolist() == ["a", "b"] and table["accuracy"].tolist() == [1.0, 0.0]
 
 
 def test_intervals_need_hits_on_the_same_pictures():
-    assert paired_interval([0, 0, 1, 1], [1, 0, 1, 1])[0] == 0.25
+    assert paired_interval([0, 0, 1, 1], [1, 0, 1, 1])[0] == 0.25  # type: ignore[arg-type]
     for before, after in ((TWO, TWO[:1]), (TWO[:1], TWO[:1]), ([], [])):
         with refused(f"same pictures, at least 2; got {len(before)} and {len(after)}"):
-            paired_interval(before, after)
+            paired_interval(before, after)  # type: ignore[arg-type]
     with refused("hits must be from 0 to the count, 10; got 12"):
         wilson(12, 10)
 
@@ -137,9 +139,10 @@ def test_other_kinds_of_pictures_are_refused(model, pictures, tmp_path):
 def test_heads_are_pairs(model, pictures):
     for heads in ([7, 0], 7, [(0, 1, 2)], [(0.5, 1)], ["01"]):
         with refused(r"heads must be a list of pairs \(layer, head\); got"):
-            without_heads(model, heads)
+            without_heads(model, heads)  # type: ignore[arg-type]
     expected = embed_images(without_heads(model, [(0, 1)]), pictures)
-    np.testing.assert_array_equal(embed_images(without_heads(model, iter([(0, 1)])), pictures), expected)
+    given: Any = iter([(0, 1)])
+    np.testing.assert_array_equal(embed_images(without_heads(model, given), pictures), expected)
     assert not np.allclose(embed_images(without_heads(model, []), pictures), expected)
     with refused("an array or a list of paths"):
         without_heads(model, [(0, 1)], pictures="folder")

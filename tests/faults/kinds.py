@@ -244,7 +244,7 @@ def _read_mean(name: str) -> Callable[[Path], Any]:
     from headscan.models.image_mean import image_mean_for
 
     model = hs.load_model(build_module())
-    return lambda folder: image_mean_for(model, folder / name)[0].tobytes()
+    return lambda folder: image_mean_for(model, folder / name)[0].tobytes()  # type: ignore[union-attr]
 
 
 def _parquet(folder: Path) -> Path:

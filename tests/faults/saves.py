@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def _save_file(folder: Path, seed: int) -> None:
 def _build(folder: Path, seed: int) -> None:
     """Build a dictionary of three windows and three shards."""
     concepts, width, window = 2500, 8, 900
-    build.SHARD_ROWS = 1024
+    build.SHARD_ROWS = 1024  # type: ignore[attr-defined]
 
     def windows() -> Iterator[encoding.Window]:
         for start in range(0, concepts, window):
@@ -134,7 +135,7 @@ class _Commands:
         write_bundle(self.inputs / "tuned", module)
         for seed, texts in enumerate((CONCEPTS, CONCEPTS[5:])):
             (self.inputs / f"list{seed}.txt").write_text("\n".join(texts))
-            self.run(self.inputs, "encode", self.list(seed), "--model", self.model, "--out", f"words{seed}")
+            self.run(self.inputs, "encode", self.concepts(seed), "--model", self.model, "--out", f"words{seed}")
             self.run(self.inputs, "scan", self.model, *self.scanned(seed), "--out", f"scan{seed}")
 
     @property
@@ -142,13 +143,14 @@ class _Commands:
         """Name of the model."""
         return f"local-dir:{self.inputs / 'model'}"
 
-    def list(self, seed: int) -> str:
+    def concepts(self, seed: int) -> str:
         """Return the path of a list of concepts."""
         return str(self.inputs / f"list{seed}.txt")
 
     def scanned(self, seed: int) -> list[str]:
         """Return the options of a scan."""
-        return ["--dictionary", self.list(seed), "-k", "2", "--layers", "0-1", "--significance", "20", "--show", "0"]
+        words = ["--dictionary", self.concepts(seed), "-k", "2", "--layers", "0-1"]
+        return [*words, "--significance", "20", "--show", "0"]
 
     def run(self, folder: Path, *arguments: str) -> int:
         """Run a command in a folder, with a cache there."""
@@ -162,16 +164,18 @@ class _Commands:
 
     def kind(self, arguments: Callable[[int], list[str]], check: Callable[[Path], object]) -> Kind:
         """Return a kind that a command line makes; every result that can be read is that of a seed."""
-        return Kind(
-            lambda folder, seed: self.run(folder, *arguments(seed)), lambda folder, seeds: check(folder) and None
-        )
+
+        def checked(folder: Path, seeds: Sequence[int]) -> None:
+            check(folder)
+
+        return Kind(lambda folder, seed: self.run(folder, *arguments(seed)), checked)
 
 
 def _command(name: str) -> Kind:
     commands = _Commands()
     inputs, model = commands.inputs, commands.model
     lines: dict[str, Callable[[int], list[str]]] = {
-        "encode": lambda seed: ["encode", commands.list(seed), "--model", model, "--out", "words"],
+        "encode": lambda seed: ["encode", commands.concepts(seed), "--model", model, "--out", "words"],
         "vocab": lambda seed: [
             "vocab", str(inputs / "words0"), str(inputs / "words1"), "--drop", "ab"[seed], "--out", "words",
         ],
@@ -220,5 +224,5 @@ KINDS: dict[str, Callable[[], Kind]] = {
     ),
     "save of a file": lambda: _saved(_save_file, _text("page.html"), lambda seed: f"page {seed}"),
     "build": lambda: _saved(_build, lambda folder: open_dictionary(folder / "words").same_tokens, lambda seed: seed),
-    **{name: (lambda name=name: _command(name)) for name in ("encode", "vocab", "scan", "report", "compare", "edit")},
+    **{name: functools.partial(_command, name) for name in ("encode", "vocab", "scan", "report", "compare", "edit")},
 }

@@ -213,7 +213,7 @@ def test_adapters_refused(model, tmp_path):
         ({}, pair("resblocks.0.attn", outputs=96), "may be .* or .*: load the model it was tuned on"),
     ]
     for number, (config, tensors, says) in enumerate(cases):
-        folder = write_adapter(tmp_path / str(number), tensors, **config)
+        folder = write_adapter(tmp_path / str(number), tensors, **config)  # type: ignore[arg-type]
         with pytest.raises(hs.HeadscanError, match=says):
             hs.load_adapter(folder).apply(model)
     with pytest.raises(hs.HeadscanError, match="it is not an adapter folder"):

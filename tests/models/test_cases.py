@@ -183,7 +183,8 @@ def adapters(ran: Ran) -> None:
     pairs = load_file(ran.folder / "siglip-lora" / "adapter_model.safetensors")
     name = "vision_model.encoder.layers.1.self_attn.v_proj"
     a, b = (pairs[f"base_model.model.{name}.lora_{part}.weight"].double() for part in "AB")
-    value = siglip.get_submodule(name).weight.double() + 8 / 4 * b @ a  # peft's default alpha, over the rank
+    weight = siglip.get_parameter(f"{name}.weight").double()
+    value = weight + 8 / 4 * b @ a  # peft's default alpha, over the rank
     adapted = hs.load_adapter(ran.folder / "siglip-lora").apply(hs.load_model(f"local-dir:{ran.folder / 'siglip'}"))
     np.testing.assert_allclose(adapted.tower.read_attention(1).value, value.detach().T, atol=1e-12)
 

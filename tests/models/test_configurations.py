@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,12 @@ from headscan.models.towers.weights import Weights
 def trap(tmp_path, monkeypatch):
     """Write code that leaves a mark when it runs into a folder; answer "y" to whoever asks, and note it."""
     mark, asked = tmp_path / "sprung", []
-    monkeypatch.setattr("builtins.input", lambda *given: asked.append(given) or "y")
+
+    def answer(*given):
+        asked.append(given)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
 
     def write(folder):
@@ -38,7 +44,7 @@ def change(path, **keys):
     path.write_text(json.dumps(before | keys))
 
 
-DOORS = {
+DOORS: dict[Any, Any] = {
     "config.json": {"auto_map": {"AutoConfig": "evil.Evil"}},
     "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}},
     "preprocessor_config.json": {"auto_map": {"AutoImageProcessor": "evil.Evil"}},

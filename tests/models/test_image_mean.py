@@ -38,6 +38,7 @@ def test_a_folder_is_embedded_by_the_model_itself(model, pictures):
     expected = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).mean(axis=0)
     np.testing.assert_allclose(image_mean_of_folder(model, pictures, batch_size=2), expected, atol=1e-6)
     loaded = hs.load_model(model.module, image_mean=f"folder:{pictures}")
+    assert loaded.image_mean is not None
     np.testing.assert_allclose(loaded.image_mean, expected, atol=1e-6)
 
 

@@ -28,7 +28,7 @@ def test_scripted_modules_are_refused(module):
 
 def test_a_compiled_module_is_read_as_the_one_inside(module):
     compiled = torch.compile(module)
-    assert hs.load_model(compiled).weights_hash == hs.load_model(module).weights_hash
+    assert hs.load_model(compiled).weights_hash == hs.load_model(module).weights_hash  # type: ignore[arg-type]
 
 
 def test_narrow_weights_wrapped_modules_and_several_devices_are_refused(module):

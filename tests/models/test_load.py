@@ -200,7 +200,7 @@ def test_what_is_not_a_clip_model_is_named():
     with pytest.raises(hs.HeadscanError, match=r"not a torch\.nn\.modules\.linear\.Linear"):
         hs.load_model(torch.nn.Linear(2, 2))
     with pytest.raises(hs.HeadscanError, match=r"not a builtins\.int"):
-        hs.load_model(3)
+        hs.load_model(3)  # type: ignore[arg-type]
 
 
 def test_a_module_without_memory_is_refused():

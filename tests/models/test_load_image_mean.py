@@ -22,7 +22,7 @@ def test_an_image_mean_comes_from_an_array_or_a_file(tmp_path, module, image_mea
         torch.tensor(image_mean, requires_grad=True),
     ):
         found = hs.load_model(module, image_mean=source).image_mean
-        assert found.dtype == np.float64
+        assert found is not None and found.dtype == np.float64
         np.testing.assert_allclose(found, image_mean, rtol=1e-6)  # float32 in one of the files
 
 

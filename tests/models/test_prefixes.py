@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from headscan.models.text import Tokens, encode_tokens
 from headscan.models.towers.causal import read_causal_tower
 
 CONTEXT, END = 16, 63
-TOWERS = {
+TOWERS: dict[Any, Any] = {
     "CLIP": lambda: build_module(text={"vocab_size": 64}),
     "layer scale": lambda: build_module(text={"vocab_size": 64, "ls_init_value": 0.5}),
     "custom text": lambda: build_module(custom_text=True, text={"vocab_size": 64, "proj_bias": True}),
@@ -49,7 +50,7 @@ def own(module, ids):
 
 
 def tokens_of(module, ids):
-    lengths = read_causal_tower(module).pooled_at(torch.from_numpy(ids)).numpy() + 1
+    lengths = read_causal_tower(module).pooled_at(torch.from_numpy(ids)).numpy() + 1  # type: ignore[union-attr]
     return Tokens(ids=ids, lengths=lengths, own_lengths=True)
 
 
@@ -70,7 +71,7 @@ def close(found, expected):
 def test_embeddings_are_those_of_the_module_itself(name, piece, monkeypatch):
     monkeypatch.setattr(prefixes, "_PIECE", piece)
     module = TOWERS[name]()
-    assert read_causal_tower(module).blocks
+    assert read_causal_tower(module).blocks  # type: ignore[union-attr]
     ids = texts(60, 8 if name.endswith("Model") else CONTEXT)
     for batch_size in (1, 9, 100):
         close(encoded(module, ids, batch_size), own(module, ids))
@@ -87,7 +88,7 @@ def test_texts_that_share_nothing_and_texts_of_one_token():
 
 def test_every_prefix_is_computed_once_and_the_last_layer_where_a_text_ends():
     module, ids = TOWERS["CLIP"](), texts(60, CONTEXT)
-    counts = {}
+    counts: dict[Any, Any] = {}
     first, last = module.transformer.resblocks[0].mlp, module.transformer.resblocks[-1].mlp
     first.register_forward_pre_hook(lambda part, inputs: counts.update(first=len(inputs[0])))
     last.register_forward_pre_hook(lambda part, inputs: counts.update(last=len(inputs[0])))
@@ -102,7 +103,7 @@ def test_every_prefix_is_computed_once_and_the_last_layer_where_a_text_ends():
 def test_layers_that_somebody_listens_to_are_run_as_they_are(place):
     module, ids, heard = TOWERS["CLIP"](), texts(10, CONTEXT), []
     module.get_submodule(place).register_forward_pre_hook(lambda *_: heard.append(place))
-    assert not read_causal_tower(module).blocks
+    assert not read_causal_tower(module).blocks  # type: ignore[union-attr]
     close(encoded(module, ids, 100), own(module, ids))
     assert heard == [place, place]
 
@@ -148,6 +149,9 @@ def test_a_text_longer_than_a_piece_is_a_piece(monkeypatch):
     order = sorted_by_tokens(ids, tokens.lengths)
     with torch.no_grad():
         found = encode_prefixes(
-            read_causal_tower(module), ids[order], tokens.lengths[order], device=torch.device("cpu")
+            read_causal_tower(module),  # type: ignore[arg-type]
+            ids[order],
+            tokens.lengths[order],
+            device=torch.device("cpu"),
         ).numpy()
     close(found, own(module, ids)[order])

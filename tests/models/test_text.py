@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import open_clip
 import pytest
@@ -15,7 +17,7 @@ TEXTS = [
     "a much longer text about a red boat on a lake at night with snow and two ducks in it",
     "é 🦆",
 ]
-TOWERS = {
+TOWERS: dict[Any, Any] = {
     "CLIP": {},
     "custom text": {"custom_text": True},
     "pooled at the end token": {"text": {"pool_type": "eos", "eos_id": 49407}},

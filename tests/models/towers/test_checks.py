@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -41,9 +42,16 @@ def test_gates_and_shared_keys_are_refused_by_name():
     from timm.models.eva import Eva
     from timm.models.vision_transformer import Block, VisionTransformer
 
-    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4, "num_classes": 40}
+    sizes: dict[Any, Any] = {
+        "img_size": 16,
+        "patch_size": 8,
+        "embed_dim": 48,
+        "depth": 1,
+        "num_heads": 4,
+        "num_classes": 40,
+    }
     gated = Eva(**sizes)
-    gated.blocks[0].attn.gate = torch.nn.Linear(48, 48)
+    gated.blocks[0].attn.gate = torch.nn.Linear(48, 48)  # type: ignore[union-attr]
     shared = Eva(**sizes, attn_type="rope", qkv_fused=False, num_kv_heads=2)
     pooled = VisionTransformer(**sizes, global_pool="max")
 

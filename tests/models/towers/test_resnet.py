@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ def model(module):
 @pytest.fixture(scope="module")
 def seen(module):
     """Return the pool's tokens (n, tokens, features) and its output (n, joint_dim)."""
-    caught = {}
+    caught: dict[Any, Any] = {}
     pool = module.visual.attnpool
     enter = pool.register_forward_pre_hook(lambda part, given: caught.update(features=given[0]))
     with torch.no_grad():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def layers_of(module, kind):
         except AttributeError:
             continue
         return [
-            _Layer(*(next(getattr(layer, name) for name in names if hasattr(layer, name)) for names in _PARTS), layer)
+            _Layer._make([*(next(getattr(layer, n) for n in names if hasattr(layer, n)) for names in _PARTS), layer])
             for layer in found
         ]
     raise AssertionError(f"no layers in {type(module)}")
@@ -90,7 +90,7 @@ def layers_of(module, kind):
 
 def watch(module, kind):
     """Run the model and return, for every layer, its input, attention weights, and what attention and MLP added."""
-    seen = defaultdict(dict)
+    seen: dict[Any, Any] = defaultdict(dict)
     handles = []
     for number, (attention, first, second, layer) in enumerate(layers_of(module, kind)):
         keep = seen[number]
@@ -316,7 +316,8 @@ def finish(module, kind, stream):
         return pooled @ visual.proj
     if hasattr(module, "text_model"):
         normed = module.text_model.final_layer_norm(stream[:, 0])
-        return getattr(module, "text_projection", getattr(module.text_model, "head", None))(normed)
+        project: Any = getattr(module, "text_projection", getattr(module.text_model, "head", None))
+        return project(normed)
     text = getattr(module, "text", module)
     if hasattr(text, "proj"):
         return text.proj(text.transformer.layer_norm(stream[:, 0]))
@@ -329,7 +330,14 @@ def test_gated_mlps_and_split_projections_are_read():
     """EVA's other choices: no open_clip architecture without a norm between V and O has them together."""
     from timm.models.eva import Eva
 
-    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4, "num_classes": 40}
+    sizes: dict[Any, Any] = {
+        "img_size": 16,
+        "patch_size": 8,
+        "embed_dim": 48,
+        "depth": 2,
+        "num_heads": 4,
+        "num_classes": 40,
+    }
     for choice in (
         {"qkv_fused": False, "swiglu_mlp": True, "scale_mlp": True, "init_values": 0.5},
         {"qkv_fused": True, "swiglu_mlp": True, "qkv_bias": False},
