@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import headscan as hs
@@ -240,6 +241,26 @@ def test_a_vision_tower_without_a_head_has_no_joint_space():
     module.vision_model.use_head = False
     with pytest.raises(hs.HeadscanError, match="no pooling head"):
         hs.load_model(module)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("CLIPSegForImageSegmentation", "CLIPSegModel"),
+        ("OwlViTForObjectDetection", "OwlViTModel"),
+        ("Owlv2ForObjectDetection", "Owlv2Model"),
+    ],
+)
+def test_a_model_with_a_tasks_head_is_read_as_the_one_inside(name, inside, tmp_path):
+    base = transformers_model(inside)
+    whole = getattr(transformers, name)(base.config).eval()
+    getattr(whole, whole.base_model_prefix).load_state_dict(base.state_dict())
+    whole.save_pretrained(tmp_path / "saved")
+    expected = hs.vo_factors(hs.load_model(base))
+    for source in (whole, f"local-dir:{tmp_path / 'saved'}"):
+        factors = hs.vo_factors(hs.load_model(source))
+        np.testing.assert_array_equal(factors.left, expected.left)
+        np.testing.assert_array_equal(factors.right, expected.right)
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

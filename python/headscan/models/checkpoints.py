@@ -70,7 +70,7 @@ def take_module(module: Any, *, pretrained: str | Path | None, device: str | Non
     """Accept a model of open_clip or transformers in memory, without changing or moving it."""
     from torch import nn
 
-    module = check_module(module)
+    module = _unwrapped(check_module(module))
     own = isinstance(module, nn.Module) and hasattr(module, "visual") and hasattr(module, "encode_text")
     foreign = hugging_face.is_transformers(module)
     if not own and not foreign:
@@ -91,6 +91,13 @@ def take_module(module: Any, *, pretrained: str | Path | None, device: str | Non
     name = f"{type(module).__name__} in memory"
     make = hugging_face.own_tokenizer if foreign else _default_tokenizer
     return LoadedModel(name, None, Weights(module), lambda: make(module))
+
+
+def _unwrapped(module: Any) -> Any:
+    """Return the CLIP inside a model of transformers that adds a task's head to it, else the given module."""
+    inner = getattr(module, str(getattr(module, "base_model_prefix", None) or ""), None)
+    outside = hugging_face.is_transformers(module) or not hugging_face.is_transformers(inner)
+    return module if outside else inner
 
 
 def _default_tokenizer(module: Any) -> Any:

@@ -142,7 +142,8 @@ FAMILIES = (
         _BOTH,
         _ALL,
         _LINEAR,
-        note="X-CLIP: each frame by itself, before its multiframe transformer",
+        note="X-CLIP: each frame by itself, before its multiframe transformer; CLIPSegForImageSegmentation, "
+        "OwlViTForObjectDetection and Owlv2ForObjectDetection: the model inside",
     ),
     Family(
         "CLIP's kind with a text tower of BERT's kind in transformers",
