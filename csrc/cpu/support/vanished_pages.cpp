@@ -1,10 +1,10 @@
 #include "cpu/support/vanished_pages.hpp"
 
-#include <signal.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <mutex>
 #include <vector>
 
@@ -37,7 +37,7 @@ Range* range_of(const void* address) {
 
 // Turns the range into zeros, and says whether the address lies in one.
 bool replace_pages(const void* address) {
-  const std::lock_guard<std::mutex> locked(guard);
+  const std::scoped_lock locked(guard);
   Range* range = range_of(address);
   if (range == nullptr) return false;
   if (range->vanished) return true;  // another thread was faster
@@ -76,24 +76,24 @@ void install() {
 void watch_pages(std::uint8_t* data, std::size_t bytes) {
   static std::once_flag once;
   std::call_once(once, install);
-  const std::lock_guard<std::mutex> locked(guard);
+  const std::scoped_lock locked(guard);
   ranges.push_back({data, bytes, false});
 }
 
 void forget_pages(const std::uint8_t* data) {
-  const std::lock_guard<std::mutex> locked(guard);
+  const std::scoped_lock locked(guard);
   ranges.erase(std::remove_if(ranges.begin(), ranges.end(), [&](const Range& range) { return range.data == data; }),
                ranges.end());
 }
 
 bool pages_vanished(const void* data) {
-  const std::lock_guard<std::mutex> locked(guard);
+  const std::scoped_lock locked(guard);
   const Range* range = range_of(data);
   return range != nullptr && range->vanished;
 }
 
 void on_vanished_pages(void (*notice)()) {
-  const std::lock_guard<std::mutex> locked(guard);
+  const std::scoped_lock locked(guard);
   notify = notice;
 }
 
