@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,8 +11,8 @@ import numpy as np
 
 from headscan.common.checks import whole_number
 from headscan.common.vectors import normalise
+from headscan.dictionaries.kept import kept_dictionary
 from headscan.dictionaries.load import load_dictionary
-from headscan.dictionaries.vocabulary import PACKAGED
 from headscan.errors import HeadscanError
 from headscan.models.model import check_model
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["brought_by_concepts", "find"]
 
+_log = logging.getLogger(__name__)
 _SHOWN = 0.1  # a concept made a row match if it brought this share of what the best one brought
 
 
@@ -106,9 +108,15 @@ def _by_meaning(
         raise HeadscanError(
             f"{model.name} is not the model of this scan, which is {info.model} with other weights: load that one"
         )
-    if dictionary is None:  # packaged lists are in the cache already; of others only the file's name is known
-        source = info.dictionary if info.dictionary in PACKAGED else list(concepts)
-        dictionary = load_dictionary(source, model=model, template=info.template.split(" | "))
+    templates = info.template.split(" | ")
+    if dictionary is None:
+        dictionary = kept_dictionary(info.dictionary, info.dictionary_hash, model=model, templates=templates)
+    if dictionary is None:
+        _log.warning(
+            "the scan's dictionary %s is not in the cache: texts are centred on the concepts that the scan uses "
+            "instead, which moves scores a little (dictionary= gives it)", info.dictionary
+        )  # fmt: skip
+        dictionary = load_dictionary(list(concepts), model=model, template=templates)
     row = {concept: index for index, concept in enumerate(dictionary.texts)}
     missing = next((concept for concept in concepts if concept not in row), None)
     if missing is not None:

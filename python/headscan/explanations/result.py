@@ -173,8 +173,8 @@ class Scan:
         model : Model, optional
             The model of the scan, which encodes the text.
         dictionary : Dictionary, optional
-            The scan's dictionary, where it is at hand. By default a packaged one is taken from the cache; of another
-            list the concepts that the scan uses are encoded, once.
+            The scan's dictionary, where it is at hand. By default it is taken from the cache; where it is not there,
+            the concepts that the scan uses are encoded, once, and a warning says so.
         count : int or None, default 10
             Rows, at most; None for all with a positive score.
         layers : iterable of int, optional
