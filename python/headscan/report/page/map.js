@@ -118,7 +118,7 @@ function headLine(head, most) {
   const at = address({ ...place, index: best.index, side, pole: best.pole });
   const clearest = { href: at, title: "the direction with the largest sigma times fidelity" };
   const noise = isNoise(head);
-  const about = head.words.join(", ") || (noise ? "nothing better than chance" : "–");
+  const about = noise ? "nothing better than chance" : head.words.join(", ") || "–";
   return el(
     "li", { class: noise ? "head chance" : "head" },
     el("a", { class: "where", href: address(place) }, headName(layer, head.head)),
