@@ -177,6 +177,7 @@ class EndpointJudge:
                 ValueError,
                 KeyError,
                 TypeError,
+                OverflowError,
                 RecursionError,
             ):  # torn by a kill, or altered
                 damaged += bool(line.strip())

@@ -159,8 +159,9 @@ class _Commands:
         from headscan.cli import main
 
         os.environ["HEADSCAN_CACHE"] = str(folder / "cache")
-        os.chdir(folder)
-        return main.main([*arguments, "--quiet"])
+        given = list(arguments)
+        given[given.index("--out") + 1] = str(folder / given[given.index("--out") + 1])
+        return main.main([*given, "--quiet"])
 
     def kind(self, arguments: Callable[[int], list[str]], check: Callable[[Path], object]) -> Kind:
         """Return a kind that a command line makes; every result that can be read is that of a seed."""
