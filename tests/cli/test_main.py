@@ -314,6 +314,15 @@ def test_what_the_machine_is_to_blame_for_is_no_bug(run, monkeypatch, error, say
     refused(run(), says)
 
 
+def test_a_working_folder_that_is_gone_is_no_bug(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        Path.cwd()
+    assert main.bad_input(caught.value) == "the folder that headscan was started in is gone: change to another one"
+
+
 def test_cheap_checks_come_before_the_work(run, monkeypatch, tmp_path):
     def never(*arguments, **options):
         raise AssertionError("the work has begun")

@@ -97,6 +97,8 @@ def bad_input(error: BaseException) -> str | None:
     if isinstance(error, OSError) and (error.filename is not None or error.errno in SHORTAGES):
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return terminal.one_line(f"{where}{error.strerror or error}")
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return "the folder that headscan was started in is gone: change to another one"
     if (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
