@@ -244,7 +244,7 @@ class EmbeddingJudge:
         """Return one score an item, from 1 to 5."""
         wanted = embed_queries(self.model, self.dictionary, texts(self.about, "about"))
         nearest = (self.dictionary.atoms.astype(np.float64) @ wanted.T).max(axis=1)
-        place_of = {text: place for place, text in enumerate(self.dictionary.texts)}
+        place_of = {text: row for row, text in enumerate(self.dictionary.texts)}
         return list(map(partial(_score, nearest, place_of), items))
 
 

@@ -529,7 +529,7 @@ def test_a_narrow_table_keeps_its_concepts(run, tmp_path, monkeypatch, columns, 
     table = hs.load_scan(tmp_path / "out").strongest(4)
     for concept in table["concept_0"]:
         assert concept in out
-    lines = out.splitlines()
+    lines = [line for line in out.splitlines() if "  headscan " not in line]  # commands are as long as their paths
     assert max(map(len, lines)) <= max(width, len(lines[-1]), len(lines[0]))
     assert all(line == line.rstrip() for line in lines)
 

@@ -55,8 +55,8 @@ SearchCounters run(MatrixView<const T> x, const RowSource& rows, Search& search,
     for (std::size_t round = 0; round < pursuit.rounds(); ++round) {
       search.argmax(pursuit.view(round), pool, best.data());
       pool.run(count, [&](std::size_t slot, std::size_t worker) {
-        const std::int64_t found[2] = {best[slot], best[(lanes - 1) * count + slot]};
-        pursuit.take(slot, round, found, rows, &buffers[worker * width]);
+        const std::int64_t lane_best[2] = {best[slot], best[(lanes - 1) * count + slot]};
+        pursuit.take(slot, round, lane_best, rows, &buffers[worker * width]);
       });
     }
     for (std::size_t slot = 0; slot < count; ++slot) {

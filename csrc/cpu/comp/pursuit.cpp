@@ -67,19 +67,19 @@ void Pursuit::record(std::size_t slot, std::size_t round, std::int64_t index) {
 }
 
 // Of the best atom for the residual and the best one for its opposite, that with the larger inner product.
-std::int64_t Pursuit::larger_magnitude(std::size_t slot, const std::int64_t* found, const RowSource& rows,
+std::int64_t Pursuit::larger_magnitude(std::size_t slot, const std::int64_t* best, const RowSource& rows,
                                        float* buffer) {
   double scores[2];
   for (std::size_t lane = 0; lane < 2; ++lane) {
-    scores[lane] = dot(rows.fetch(found[lane], buffer), query(lane, slot), fit_width_);
+    scores[lane] = dot(rows.fetch(best[lane], buffer), query(lane, slot), fit_width_);
   }
-  if (scores[0] == scores[1]) return std::min(found[0], found[1]);
-  return scores[0] > scores[1] ? found[0] : found[1];
+  if (scores[0] == scores[1]) return std::min(best[0], best[1]);
+  return scores[0] > scores[1] ? best[0] : best[1];
 }
 
-void Pursuit::take(std::size_t slot, std::size_t round, const std::int64_t* found, const RowSource& rows,
+void Pursuit::take(std::size_t slot, std::size_t round, const std::int64_t* best, const RowSource& rows,
                    float* buffer) {
-  const std::int64_t index = lanes() == 2 ? larger_magnitude(slot, found, rows, buffer) : found[0];
+  const std::int64_t index = lanes() == 2 ? larger_magnitude(slot, best, rows, buffer) : best[0];
   const float* atom = rows.fetch(index, buffer);
   if (options_.method == Method::kLasso) {
     if (dot(atom, query(0, slot), fit_width_) <= options_.penalty * kPenaltyMet) done_[slot] = 1;

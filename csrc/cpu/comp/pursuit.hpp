@@ -1,4 +1,4 @@
-// What the methods do between searches: take the atom found, refit, and say what to search for next.
+// What the methods do between searches: take the best atom, refit, and say what to search for next.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ class Pursuit {
   Panel view(std::size_t round) const;
 
   // Takes what the round found for a query (one index a lane) into its code; buffer holds one row.
-  void take(std::size_t slot, std::size_t round, const std::int64_t* found, const RowSource& rows, float* buffer);
+  void take(std::size_t slot, std::size_t round, const std::int64_t* best, const RowSource& rows, float* buffer);
 
   void write(std::size_t slot, std::int64_t* indices, double* coefficients, std::uint8_t* certified) const;
 
@@ -41,7 +41,7 @@ class Pursuit {
   void record(std::size_t slot, std::size_t round, std::int64_t index);
   void next_comp(std::size_t slot, const float* atom);
   void take_unfitted(std::size_t slot, std::size_t round, const float* atom);
-  std::int64_t larger_magnitude(std::size_t slot, const std::int64_t* found, const RowSource& rows, float* buffer);
+  std::int64_t larger_magnitude(std::size_t slot, const std::int64_t* best, const RowSource& rows, float* buffer);
 
   CompOptions options_;
   std::size_t width_, fit_width_, count_ = 0;

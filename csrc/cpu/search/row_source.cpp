@@ -12,12 +12,12 @@ namespace headscan {
 
 const float* RowSource::fetch(std::int64_t index, float* buffer) const {
   if (files_.descriptors == nullptr) return atoms_.row(static_cast<std::size_t>(index));
-  const Place place = find(index);
+  const Place location = find(index);
   const std::size_t bytes = atoms_.columns * sizeof(float);
   std::size_t done = 0;
   while (done < bytes) {
-    const ssize_t got = ::pread(place.descriptor, reinterpret_cast<char*>(buffer) + done, bytes - done,
-                                place.offset + static_cast<off_t>(done));
+    const ssize_t got = ::pread(location.descriptor, reinterpret_cast<char*>(buffer) + done, bytes - done,
+                                location.offset + static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       throw std::runtime_error("cannot read row " + std::to_string(index) +
@@ -37,8 +37,8 @@ void RowSource::prefetch(std::int64_t index) const {
 void RowSource::announce(const std::vector<std::int64_t>& indices) const {
   if (files_.descriptors == nullptr) return;
   for (const std::int64_t index : indices) {
-    const Place place = find(index);
-    (void)::posix_fadvise(place.descriptor, place.offset, static_cast<off_t>(atoms_.columns * sizeof(float)),
+    const Place location = find(index);
+    (void)::posix_fadvise(location.descriptor, location.offset, static_cast<off_t>(atoms_.columns * sizeof(float)),
                           POSIX_FADV_WILLNEED);
   }
 }

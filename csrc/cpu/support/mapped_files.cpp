@@ -43,9 +43,9 @@ void check_sizes(const std::vector<int>& descriptors, const std::vector<std::siz
 MappedFiles::MappedFiles(const std::vector<int>& descriptors, const std::vector<std::size_t>& bytes) {
   check_sizes(descriptors, bytes);
   bytes_ = std::accumulate(bytes.begin(), bytes.end(), std::size_t{0});
-  void* place = ::mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (place == MAP_FAILED) fail("cannot reserve addresses");
-  data_ = static_cast<std::uint8_t*>(place);
+  void* reserved = ::mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) fail("cannot reserve addresses");
+  data_ = static_cast<std::uint8_t*>(reserved);
   try {
     map(descriptors, bytes);
     watch_pages(data_, bytes_);

@@ -187,9 +187,9 @@ void randomized_svd(BatchView<const T> left, BatchView<const T> right, BatchView
   }
   const DenseKernels& kernels = active_kernels().dense;
   decompose_all(left.count, left.rows, right.columns, u, s, vh, error, options, [&](std::size_t item, Pool& pool) {
-    const std::string place = " factor of matrix " + std::to_string(item);
-    return LargeMatrix<T>({left.matrix(item), left.rows, left.columns, "the left" + place, kernels, pool},
-                          {right.matrix(item), right.rows, right.columns, "the right" + place, kernels, pool});
+    const std::string which = " factor of matrix " + std::to_string(item);
+    return LargeMatrix<T>({left.matrix(item), left.rows, left.columns, "the left" + which, kernels, pool},
+                          {right.matrix(item), right.rows, right.columns, "the right" + which, kernels, pool});
   });
 }
 

@@ -88,12 +88,12 @@ template <class T>
 void svd_one(BatchView<const T> left, BatchView<const T> right, BatchView<T> u, MatrixView<T> s, BatchView<T> vh,
              std::size_t item, const DenseKernels& kernels, Workspace& work) {
   const std::size_t r = left.columns, ld = padded(r), d_left = left.rows, d_right = right.columns;
-  const std::string place = " factor of matrix " + std::to_string(item);
+  const std::string which = " factor of matrix " + std::to_string(item);
   // float32 output needs no better orthogonality than 1e-10, which one Cholesky gives up to this condition number.
   const double once_below = sizeof(T) == sizeof(float) ? 1e3 : 0;
-  const double unit_left = copy_scaled(left.matrix(item), d_left, r, false, "the left" + place, work.left.source);
+  const double unit_left = copy_scaled(left.matrix(item), d_left, r, false, "the left" + which, work.left.source);
   orthonormal_basis(d_left, r, once_below, kernels, work.left);
-  const double unit_right = copy_scaled(right.matrix(item), d_right, r, true, "the right" + place, work.right.source);
+  const double unit_right = copy_scaled(right.matrix(item), d_right, r, true, "the right" + which, work.right.source);
   orthonormal_basis(d_right, r, once_below, kernels, work.right);
   const CoreSvd core = core_svd(work.left.triangle, work.right.triangle, r, sizeof(T) == sizeof(float), kernels);
 

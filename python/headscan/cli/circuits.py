@@ -81,18 +81,18 @@ def _run(options: argparse.Namespace) -> Output:
     made, pairs = run.circuits, run.circuits.pairs
     above = int((pairs["q_value"] < made.info.level).sum())
     rows = _named(run.channels.head(options.show))
-    said = f"{above:,} of {len(pairs):,} pairs are above chance (q < {made.info.level:g}); the strongest "
+    summary = f"{above:,} of {len(pairs):,} pairs are above chance (q < {made.info.level:g}); the strongest "
     facts = {"folder": str(run.folder), "pairs": len(pairs), "above_chance": above, "channels": len(made)}
     tables = [Table("channels", "The strongest channels", rows, _COLUMNS)] if rows else []
     paths = records(run.paths)
     if paths:
         tables.append(Table("paths", "The strongest paths", paths, ("strength", "path", "pole", "concepts")))
-    saved = f"{said}{made.info.explained:,} are explained: {len(made):,} rows saved in {run.folder}"
+    saved = f"{summary}{made.info.explained:,} are explained: {len(made):,} rows saved in {run.folder}"
     return Output([*tables, saved], facts)
 
 
 def _named(channels: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return channels with the names of their places, and their words under short names."""
+    """Return channels with the names of their nodes, and their words under short names."""
     from headscan.heads.parts import node_name
 
     return [

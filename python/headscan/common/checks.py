@@ -87,10 +87,10 @@ def texts(values: Any, name: str) -> tuple[str, ...]:
     HeadscanError
         If there are none, one is no text, or a single text was given instead of a list.
     """
-    found = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
-    if not found or not all(isinstance(text, str) for text in found):
+    texts = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise HeadscanError(f"{name} must be a list of texts, at least one; got {values!r:.80}")
-    return found
+    return texts
 
 
 def check_code_options(*, k: int, coherence: float, concepts: int, threads: int) -> None:

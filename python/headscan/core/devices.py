@@ -75,14 +75,14 @@ def describe() -> dict[str, str]:
         return {"cuda engine": str(error)}
     lines = {"cuda engine": f"built with CUDA {module.toolkit_version()} for {module.targets()}"}
     try:
-        found = [
+        names = [
             f"cuda:{device['index']} {device['name']} (compute {'.'.join(map(str, device['capability']))}, "
             f"{device['memory_bytes'] / 2**30:.0f} GiB)"
             for device in module.devices()
         ]
     except (HeadscanError, RuntimeError) as error:
         return lines | {"cuda devices": f"none: {error}"}
-    return lines | {"cuda devices": ", ".join(found) or "none of compute capability 8.0 or higher"}
+    return lines | {"cuda devices": ", ".join(names) or "none of compute capability 8.0 or higher"}
 
 
 def devices_for(value: Any, device: Device, name: str) -> Placed | None:
@@ -127,10 +127,10 @@ def _parsed(device: Device) -> tuple[int, ...] | None:
         return ()
     names = [device] if isinstance(device, str) else list(device)
     matches = [_DEVICE.fullmatch(name) if isinstance(name, str) else None for name in names]
-    found = tuple(int(match[1] or 0) for match in matches if match)
-    if not found or len(found) < len(names) or len(set(found)) < len(found):
+    indices = tuple(int(match[1] or 0) for match in matches if match)
+    if not indices or len(indices) < len(names) or len(set(indices)) < len(indices):
         raise HeadscanError(f"device must be 'cpu', 'cuda', 'cuda:N' or several distinct 'cuda:N', not {device!r}")
-    return found
+    return indices
 
 
 def _check_there(indices: tuple[int, ...]) -> None:

@@ -50,14 +50,14 @@ class RowFiles:
         HeadscanError
             If a file ends before them.
         """
-        found = np.empty((len(rows), width), dtype=np.float32)
-        for place, row in enumerate(rows.tolist()):
+        out = np.empty((len(rows), width), dtype=np.float32)
+        for position, row in enumerate(rows.tolist()):
             file, within = divmod(row, self.rows)
             data = os.pread(self.descriptors[file], 4 * width, 4 * width * within)
             if len(data) < 4 * width:
                 raise HeadscanError(f"its file of rows ends before row {row}: build the dictionary again")
-            found[place] = np.frombuffer(data, dtype="<f4")
-        return found
+            out[position] = np.frombuffer(data, dtype="<f4")
+        return out
 
     def check(self) -> None:
         """Raise if a file that was opened has been written to since, unless another has taken its name.
@@ -170,11 +170,11 @@ class PackedAtoms:
         return int(self.atoms.shape[1])
 
     def take(self, rows: npt.NDArray[np.int64]) -> FloatArray:
-        """Return full-precision rows (n, d) of the places (n,), from their files where there are such."""
-        chosen, places = np.unique(rows, return_inverse=True)
-        found = self.atoms[chosen] if self.row_files is None else self.row_files.read(chosen, self.width)
+        """Return full-precision rows (n, d) by their numbers (n,), from their files where there are such."""
+        chosen, inverse = np.unique(rows, return_inverse=True)
+        taken = self.atoms[chosen] if self.row_files is None else self.row_files.read(chosen, self.width)
         self.check()
-        return np.asarray(found[places])
+        return np.asarray(taken[inverse])
 
     def check(self) -> None:
         """Raise if files behind the arrays were changed or cut short while they are mapped.

@@ -146,10 +146,10 @@ def randomized_svd(
 def _placed(a: Any, device: devices.Device) -> devices.Placed | None:
     pairs = [a] if isinstance(a, tuple) else a if isinstance(a, list) else [(a,)]
     arrays = [array for pair in pairs if isinstance(pair, (tuple, list)) for array in pair]
-    found = {devices.devices_for(array, device, "a") for array in arrays}
-    if len(found) > 1:
+    chosen = {devices.devices_for(array, device, "a") for array in arrays}
+    if len(chosen) > 1:
         raise HeadscanError("all of a must live on one device")
-    return found.pop() if found else None
+    return chosen.pop() if chosen else None
 
 
 def _joined(arrays: list[npt.NDArray[Any]], axis: int) -> npt.NDArray[Any]:

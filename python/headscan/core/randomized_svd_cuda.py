@@ -69,10 +69,10 @@ def on_cuda(
     if kept > _MOST_KEPT:
         raise HeadscanError(f"on CUDA at most {_MOST_KEPT} directions are kept, this would keep {kept}: use the CPU")
     results = decompose(given, rank=rank, sample=sample, iterations=iterations, krylov=krylov, seed=options.seed)
-    found = [result[0] if single else result for result in results]
+    returned = [result[0] if single else result for result in results]
     if not placed.resident:
-        found = [like(result.cpu().numpy(), first_of(a)) for result in found]
-    u, s, vh, error = found
+        returned = [like(result.cpu().numpy(), first_of(a)) for result in returned]
+    u, s, vh, error = returned
     return u, s, vh, error
 
 

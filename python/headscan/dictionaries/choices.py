@@ -41,16 +41,16 @@ def word_counter(counts: Counts) -> tuple[Callable[[str], float], str]:
 
 def _read_counts(path: Path) -> Callable[[str], float]:
     """Read ``word<TAB>count`` lines; a word's counts, in whatever case, are added up."""
-    found: dict[str, float] = {}
+    counts: dict[str, float] = {}
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         word, _, count = line.rpartition("\t")
         try:
-            found[word.lower()] = found.get(word.lower(), 0.0) + float(count)
+            counts[word.lower()] = counts.get(word.lower(), 0.0) + float(count)
         except ValueError as error:
             raise HeadscanError(f"{path}, line {number} is not a word, a tab and a number: {line[:80]!r}") from error
-    return lambda word: found.get(word, 0.0)
+    return lambda word: counts.get(word, 0.0)
 
 
 def script_names(scripts: Collection[str]) -> tuple[str, ...]:
@@ -97,13 +97,13 @@ def _neighbours(
     atoms: NDArray[np.float32], packed: PackedAtoms, rows: NDArray[np.int64], *, similar: float, threads: int
 ) -> list[NDArray[np.int64]]:
     """Return for each row all atoms with a cosine of at least `similar`, itself among them."""
-    found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)] * len(rows)
+    near_rows: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)] * len(rows)
     left, k = np.arange(len(rows)), min(_NEIGHBOURS, len(atoms))
     while len(left):
         codes = comp(atoms[rows[left]], packed, method="nearest", k=k, threads=threads)
         near = codes.coefficients >= similar - _ROUNDING
-        for place, indices, chosen in zip(left.tolist(), codes.indices, near, strict=True):
-            found[place] = indices[chosen]
+        for position, indices, chosen in zip(left.tolist(), codes.indices, near, strict=True):
+            near_rows[position] = indices[chosen]
         more = near[:, -1] & (k < len(atoms))  # the k-th is near too: there may be others
         left, k = left[more], min(4 * k, len(atoms))
-    return found
+    return near_rows

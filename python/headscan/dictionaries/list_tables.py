@@ -45,17 +45,17 @@ def read_csv(path: Path, column: str | None, *, tabs: bool) -> Listing:
     """
     sample = list(itertools.islice(read_lines(path, longest=LONGEST_RECORD), 2 * _SAMPLE))
     layout = _layout(sample, column, path, tabs=tabs)
-    place = column_of(layout.names, column, path, header=layout.header)
+    index = column_of(layout.names, column, path, header=layout.header)
     if layout.header:
-        read_as = f"column `{layout.names[place]}` of {len(layout.names)}"
+        read_as = f"column `{layout.names[index]}` of {len(layout.names)}"
     else:
-        read_as = f"column {place + 1} of {len(layout.names)}, no header (line 1 has `{layout.names[place]}`)"
+        read_as = f"column {index + 1} of {len(layout.names)}, no header (line 1 has `{layout.names[index]}`)"
     if len(layout.names) > 1:
         read_as += f", {_SEPARATORS[layout.separator]} between them"
-    return Listing(_cells(path, layout, place), "line", read_as)
+    return Listing(_cells(path, layout, index), "line", read_as)
 
 
-def _cells(path: Path, layout: _Layout, place: int) -> Iterator[tuple[int, str | None]]:
+def _cells(path: Path, layout: _Layout, index: int) -> Iterator[tuple[int, str | None]]:
     lines = itertools.islice(read_lines(path, longest=LONGEST_RECORD), layout.skipped, None)
     rows = _fields((f"{line}\n" for line in lines), layout.separator)
     width = len(layout.names)
@@ -68,9 +68,9 @@ def _cells(path: Path, layout: _Layout, place: int) -> Iterator[tuple[int, str |
                     f"{layout.skipped + 1}: put texts that hold {_SEPARATORS[layout.separator]} in double quotes, or "
                     "name the file .txt if a line is one concept"
                 )
-            if row and len(row) <= place:
+            if row and len(row) <= index:
                 raise HeadscanError(f"{path}, line {number} has {len(row)} of the columns of its header")
-            cell = row[place].strip() if row else ""
+            cell = row[index].strip() if row else ""
             yield number, None if cell in _MISSING else _unquoted(cell) if layout.separator == "\t" else cell
     except csv.Error as error:
         raise HeadscanError(f"{path}, line {rows.line_num + layout.skipped} is not CSV: {error}") from error
@@ -87,7 +87,7 @@ def looks_like_table(sample: list[str]) -> bool:
     for separator in _SEPARATORS:
         rows = _rows(sample, separator)
         if len(rows) > 1 and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
-            return any(all(is_number(row[place]) for row in rows[1:]) for place in range(len(rows[0])))
+            return any(all(is_number(row[index]) for row in rows[1:]) for index in range(len(rows[0])))
     return False
 
 
@@ -154,7 +154,7 @@ def _has_header(first: Sequence[str], later: Sequence[Sequence[str]], column: st
         return False
     if any(title in _TITLES for name in first for title in (name.lower(), name.lower().removesuffix("s"))):
         return True
-    columns = [[row[place] for row in later if len(row) > place] for place in range(len(first))]
+    columns = [[row[index] for row in later if len(row) > index] for index in range(len(first))]
     if any(values and all(map(is_number, values)) for values in columns):
         return True
     return any("_" in name for name in first) and not any("_" in cell for values in columns for cell in values)
@@ -201,13 +201,13 @@ def read_parquet(paths: Sequence[Path], column: str | None) -> Listing:
 
     file, names = opened(paths[0])
     file.close()
-    place = column_of(names, column, paths[0])
+    index = column_of(names, column, paths[0])
     parts = f" in {len(paths)} parts" if len(paths) > 1 else ""
-    return Listing(values(), "row", f"column `{names[place]}` of {len(names)}{parts}")
+    return Listing(values(), "row", f"column `{names[index]}` of {len(names)}{parts}")
 
 
 def column_of(names: Sequence[str], column: str | None, path: Path, *, header: bool = True) -> int:
-    """Return the place of a column, by its name (in any case), its number from 1, or because there is no other.
+    """Return the index of a column, by its name (in any case), its number from 1, or because there is no other.
 
     Raises
     ------
@@ -215,15 +215,15 @@ def column_of(names: Sequence[str], column: str | None, path: Path, *, header: b
         If there is no such column, several, or none is named and there are several with a name.
     """
     if column is None:
-        named = [place for place, name in enumerate(names) if name or len(names) == 1]
+        named = [index for index, name in enumerate(names) if name or len(names) == 1]
         if len(named) == 1:
             return named[0]
     else:
         known = list(enumerate(names)) if header else []
-        same = [place for place, name in known if name == column]
-        same = same or [place for place, name in known if name.lower() == column.lower()]
+        same = [index for index, name in known if name == column]
+        same = same or [index for index, name in known if name.lower() == column.lower()]
         if len(same) > 1:
-            numbers = " or ".join(str(place + 1) for place in same)
+            numbers = " or ".join(str(index + 1) for index in same)
             raise HeadscanError(f"{path} has {len(same)} columns {column!r}: name one by its number, {numbers}")
         if same:
             return same[0]

@@ -113,8 +113,8 @@ def load_dictionary(
         return _in_memory(job, progress=progress)
     folder = files.cache_folder() if cache_dir is None else files.expanded(cache_dir)
     entry = folder / "dictionaries" / job.key
-    if entry.is_dir() and (found := _found(entry, job)) is not None:
-        return found
+    if entry.is_dir() and (existing := _found(entry, job)) is not None:
+        return existing
     try:
         files.check_writable(entry)
     except HeadscanError as error:
@@ -161,8 +161,8 @@ def encode_dictionary(
     vocabulary = read_vocabulary(source, column=column, strict=strict)
     job = _job(vocabulary, model, _checked_templates(template), batch_size=batch_size, at_least=2)
     target = check_target(folder)
-    found = _found(target, job) if str(key_of(target / MANIFEST)).startswith(job.key) else None
-    return found or _on_disk(job, target, progress=progress)
+    existing = _found(target, job) if str(key_of(target / MANIFEST)).startswith(job.key) else None
+    return existing or _on_disk(job, target, progress=progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +237,7 @@ def _on_disk(job: _Job, target: Path, *, progress: bool | None) -> Dictionary:
 def _found(entry: Path, job: _Job) -> Dictionary | None:
     """Return the job's dictionary from where it was kept; None where it is damaged: its successor replaces it."""
     try:
-        found = open_dictionary(entry)
+        opened = open_dictionary(entry)
     except UnreadableError:
         raise
     except HeadscanError as error:
@@ -252,8 +252,8 @@ def _found(entry: Path, job: _Job) -> Dictionary | None:
         "repeated": vocabulary.repeated,
         "history": vocabulary.history,
     }
-    same = replace(found, **counts)  # the same texts may come from another file
-    vars(same).update(packed=found.packed, hash=found.hash)
+    same = replace(opened, **counts)  # the same texts may come from another file
+    vars(same).update(packed=opened.packed, hash=opened.hash)
     return same
 
 

@@ -90,11 +90,11 @@ def load_published_dictionary(
 
 def _texts_of(path: Path) -> Path:
     name = path.with_suffix(".txt").name
-    places = [path.with_name(name), *(folder / "dictionaries" / name for folder in path.absolute().parents)]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    candidates = [path.with_name(name), *(folder / "dictionaries" / name for folder in path.absolute().parents)]
+    existing = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if existing is None:
         raise HeadscanError(f"there is no list {name} of the texts in {path}: give it with texts=")
-    return found
+    return existing
 
 
 def _check_encoder(model: Model, texts: list[str], embeddings: NDArray[np.float32], path: Path) -> None:

@@ -1,6 +1,6 @@
 """Rows of a dictionary, some at a time: from embeddings of any length to centred atoms, and back.
 
-Everything is reckoned in float64, in the same chunks of rows whoever asks, so that a dictionary made in memory and
+Everything is computed in float64, in the same chunks of rows whoever asks, so that a dictionary made in memory and
 one made shard by shard on disk hold the same bits.
 """
 
@@ -36,7 +36,7 @@ class Rows(Protocol):
         """Return the chosen rows, in rising order."""
 
     def release(self, count: int) -> None:
-        """Be told that the first `count` rows will not be asked for again."""
+        """Learn that the first `count` rows will not be asked for again."""
 
 
 class ArrayRows:

@@ -87,7 +87,7 @@ def content_hash(texts: bytes, mean: NDArray[np.float64], atoms: Sequence[str]) 
 
 def seal(folder: Path, *, rows: int, width: int, shard_rows: int, shift: int) -> dict[str, Any]:
     """Return what the manifest says of the written files."""
-    shards = [place for place, _ in shard_folders(folder, rows, shard_rows)]
+    shards = [path for path, _ in shard_folders(folder, rows, shard_rows)]
     records = [json.loads((shard / _SHARD).read_text(encoding="utf-8")) for shard in shards]
     texts, mean = (folder / "texts.txt").read_bytes(), np.load(folder / "mean.npy", allow_pickle=False)
     layout = {

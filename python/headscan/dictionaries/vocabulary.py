@@ -100,9 +100,9 @@ def read_vocabulary(
         listing = Listing(enumerate(read_conceptnet(path), start=1), "concept", "ConceptNet's English concepts")
     else:
         listing = _listing(path, column)
-    found = _distinct(listing, source=name, where=f"{given}, {listing.unit}", strict=strict)
-    _log.info("read %s: %s", name, found.read_as)
-    return found
+    listed = _distinct(listing, source=name, where=f"{given}, {listing.unit}", strict=strict)
+    _log.info("read %s: %s", name, listed.read_as)
+    return listed
 
 
 def list_path(source: str | Path) -> Path:
@@ -187,8 +187,8 @@ def _distinct(listing: Listing, *, source: str, where: str, strict: bool) -> Voc
         total += 1
         texts[text] = None
     if skipped > total:
-        place = where.removesuffix(listing.unit)
-        raise HeadscanError(f"{place}{flaws[0]}; in all {skipped:,} of {rows:,} {listing.unit}s are no concepts")
+        named = where.removesuffix(listing.unit)
+        raise HeadscanError(f"{named}{flaws[0]}; in all {skipped:,} of {rows:,} {listing.unit}s are no concepts")
     if not texts:
         raise HeadscanError(f"the dictionary {source} is empty: it holds no concepts")
     if len(texts) > 1 and all(map(is_number, texts)):

@@ -27,7 +27,7 @@ class Factor:
     values : tuple of str
         Its values, such as "red".
     pictures : ndarray of int, shape (pictures,)
-        Each picture's value, as its place in `values`; -1 where it has none.
+        Each picture's value, as its index in `values`; -1 where it has none.
     concepts : ndarray of bool, shape (concepts, values)
         The values that each concept allows; no value where the concept says nothing of this factor.
     """
@@ -49,26 +49,26 @@ def name_factor(weights: NDArray[np.float64], factors: Sequence[Factor]) -> list
 
     Returns
     -------
-    list of (factor's name, place of the value, share of the weight) or None
+    list of (factor's name, index of the value, share of the weight) or None
         The value that concepts holding more than half of the code's weight allow; where several do, the one
         with the largest share, then the one that fewest concepts allow. None where there is none.
     """
     total = np.maximum(weights.sum(axis=1), 1e-30)
-    found: list[tuple[str, int, float] | None] = [None] * len(weights)
+    named: list[tuple[str, int, float] | None] = [None] * len(weights)
     best = np.full(len(weights), 0.5)
     rarest = np.full(len(weights), np.inf)
     for factor in factors:
         shares = weights @ factor.concepts / total[:, None]  # (codes, values)
         common = factor.concepts.sum(axis=0)
-        for place, share in enumerate(shares.T):
-            better = (share > best + 1e-9) | ((share > best - 1e-9) & (share > 0.5) & (common[place] < rarest))
+        for value, share in enumerate(shares.T):
+            better = (share > best + 1e-9) | ((share > best - 1e-9) & (share > 0.5) & (common[value] < rarest))
             for row in np.flatnonzero(better):
-                found[row], best[row], rarest[row] = (
-                    (factor.name, place, float(share[row])),
+                named[row], best[row], rarest[row] = (
+                    (factor.name, value, float(share[row])),
                     share[row],
-                    common[place],
+                    common[value],
                 )
-    return found
+    return named
 
 
 def presence(factors: Sequence[Factor]) -> NDArray[np.float64]:

@@ -218,12 +218,12 @@ def _named(
 ) -> dict[str, list[Any]]:
     by_name = {factor.name: factor for factor in factors}
     columns: dict[str, list[Any]] = {"factor": [], "share": [], "driven": []}
-    for row, found in enumerate(name_factor(weights, factors)):
+    for row, match in enumerate(name_factor(weights, factors)):
         label, share, driven = "", 0.0, float("nan")
-        if found is not None:
-            factor, share = by_name[found[0]], found[2]
-            label = f"{factor.name}: {factor.values[found[1]]}"
-            present = (factor.pictures == found[1]).astype(np.float64)
+        if match is not None:
+            factor, share = by_name[match[0]], match[2]
+            label = f"{factor.name}: {factor.values[match[1]]}"
+            present = (factor.pictures == match[1]).astype(np.float64)
             driven = float(rank_correlations(driving[:, [row]], present[:, None])[0, 0])
         for name, value in zip(columns, (label, share, driven), strict=True):
             columns[name].append(value)
@@ -232,7 +232,7 @@ def _named(
 
 def _words(weights: NDArray[np.float64], texts: Sequence[str]) -> str:
     order = np.argsort(-weights, kind="stable")[: int((weights > 0).sum())]
-    return ", ".join(texts[place] for place in order)
+    return ", ".join(texts[column] for column in order)
 
 
 def _stack(parts: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -128,27 +128,27 @@ def read_picture(path: str | Path) -> Image:
 
     if not isinstance(path, (str, Path)):
         raise HeadscanError(f"a picture is read from a path, not {type(path).__qualname__}")
-    place = files.expanded(path)
-    if not place.exists():
-        raise HeadscanError(f"there is no picture {place}")
+    file = files.expanded(path)
+    if not file.exists():
+        raise HeadscanError(f"there is no picture {file}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(place) as opened:
-                _check_range(place)
+            with Image.open(file) as opened:
+                _check_range(file)
                 if frames := getattr(opened, "n_frames", 1) - 1:
-                    _log.info("%s: the first of %d frames is read", place, frames + 1)
+                    _log.info("%s: the first of %d frames is read", file, frames + 1)
                 return as_rgb(opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise HeadscanError(f"cannot read the picture {place}: {one_line(str(error))}") from error
+        raise HeadscanError(f"cannot read the picture {file}: {one_line(str(error))}") from error
 
 
 def _check_range(path: Path) -> None:
     """Raise if a PNG says that it holds light beyond white: a cICP chunk with PQ or HLG (PNG, third edition)."""
     with path.open("rb") as file:
         head = file.read(4096).split(b"IDAT")[0]
-    place = head.find(b"cICP")
-    if head.startswith(b"\x89PNG") and place > 0 and head[place + 5 : place + 6] in (b"\x10", b"\x12"):
+    offset = head.find(b"cICP")
+    if head.startswith(b"\x89PNG") and offset > 0 and head[offset + 5 : offset + 6] in (b"\x10", b"\x12"):
         raise ValueError("it has a high dynamic range (PQ or HLG): save it in ordinary RGB")
 
 

@@ -78,13 +78,13 @@ class _Attention:
     Attributes
     ----------
     queries : tensor of int64, shape (pieces, queries)
-        The query in each place of each piece; places that are left over hold any.
+        The query in each slot of each piece; slots that are left over hold any.
     keys : tensor of int64, shape (pieces, keys)
-        The node in each place.
+        The node in each slot.
     mask : tensor of bool, shape (pieces, 1, queries, keys)
-        Which places each query sees.
+        Which slots each query sees.
     home : tensor of int64, shape (n,)
-        The place of each query among all, counted through.
+        The slot of each query among all, counted through.
     """
 
     queries: torch.Tensor
@@ -129,30 +129,30 @@ class _Tree:
         self._piece = _pieces(shared, lengths)  # of each text
         self._first = np.flatnonzero(np.diff(self._piece, prepend=-1))  # text of each piece
         shared[self._first] = 0  # a piece has its own copy of the ancestors of its nodes
-        places, placed = _numbered(shared, lengths)
-        starts = places[self._first, 0]
-        self._places = places - starts[self._piece][:, None]  # (texts, longest), within the piece
-        self._text, self._position = np.nonzero(placed)  # of each place, piece by piece
-        self._home = new[placed]  # whether a place is not a copy
+        slots, placed = _numbered(shared, lengths)
+        starts = slots[self._first, 0]
+        self._slots = slots - starts[self._piece][:, None]  # (texts, longest), within the piece
+        self._text, self._position = np.nonzero(placed)  # of each slot, piece by piece
+        self._home = new[placed]  # whether a slot is not a copy
         largest = np.diff(starts, append=len(self._text)).max()
-        self._wide = int(-(-largest // _ALIGNED) * _ALIGNED)  # places a piece
+        self._wide = int(-(-largest // _ALIGNED) * _ALIGNED)  # slots a piece
 
     def attention(self) -> tuple[_Attention, _Attention]:
         """Return how each node attends to its ancestors and itself, and the same of `ends` alone."""
-        piece, place = self._piece[self._text], self._places[self._text, self._position]
+        piece, slot = self._piece[self._text], self._slots[self._text, self._position]
         keys = np.zeros((len(self._first), self._wide), dtype=np.int64)
-        keys[piece, place] = self._nodes[self._text, self._position]
+        keys[piece, slot] = self._nodes[self._text, self._position]
         mask = np.zeros((*keys.shape, self._wide), dtype=np.bool_)
-        for position in range(self._places.shape[1]):
+        for position in range(self._slots.shape[1]):
             deep = self._position >= position
-            mask[piece[deep], place[deep], self._places[self._text[deep], position]] = True
-        every = _attention(keys, keys, mask, (piece * self._wide + place)[self._home])
+            mask[piece[deep], slot[deep], self._slots[self._text[deep], position]] = True
+        every = _attention(keys, keys, mask, (piece * self._wide + slot)[self._home])
         texts = np.arange(len(self._piece))
         rank = texts - self._first[self._piece]  # of a text in its piece
         queries = np.zeros((len(keys), int(rank.max()) + 1), dtype=np.int64)
         queries[self._piece, rank] = texts
         seen = np.zeros((*queries.shape, self._wide), dtype=np.bool_)
-        seen[self._piece, rank] = mask[self._piece, self._places[self._last]]
+        seen[self._piece, rank] = mask[self._piece, self._slots[self._last]]
         return every, _attention(queries, keys, seen, self._piece * queries.shape[1] + rank)
 
 
@@ -161,7 +161,7 @@ def _attention(
 ) -> _Attention:
     import torch
 
-    mask[..., 0] |= ~mask.any(axis=-1)  # places that are left over see the first: a softmax of nothing is NaN
+    mask[..., 0] |= ~mask.any(axis=-1)  # slots that are left over see the first: a softmax of nothing is NaN
     return _Attention(*map(torch.from_numpy, (queries, keys, mask[:, None], home)))
 
 

@@ -134,8 +134,8 @@ def tokenize(module: Any, tokenizer: Any, texts: Sequence[str]) -> Tokens:
             )
         lengths = tower.pooled_at(ids) + 1
     elif padding is not None:
-        places = torch.arange(1, ids.shape[1] + 1)
-        lengths = torch.where(ids != padding, places, 1).amax(dim=1)
+        positions = torch.arange(1, ids.shape[1] + 1)
+        lengths = torch.where(ids != padding, positions, 1).amax(dim=1)
     else:
         lengths = torch.full((len(ids),), ids.shape[1])
     return Tokens(

@@ -121,7 +121,7 @@ def _fill(template: dict[str, str], chunks: dict[str, Any], *, title: str, mark:
         "script": template["script"],
         "data": data,
     }
-    return re.sub(r"@(\w+)@", lambda found: values[found[1]], template["page"])
+    return re.sub(r"@(\w+)@", lambda match: values[match[1]], template["page"])
 
 
 def _hash(text: str) -> str:
