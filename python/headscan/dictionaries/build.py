@@ -27,7 +27,7 @@ from headscan.common.terminal import progress_bar
 from headscan.core import _core
 from headscan.core.pack import AXES_SAMPLE, principal_axes
 from headscan.dictionaries.folder import HEAD, MANIFEST, check_replaced, foreign
-from headscan.dictionaries.rows import Rows, centred, mean_of
+from headscan.dictionaries.rows import JoinedRows, Rows, centred, mean_of
 from headscan.dictionaries.shards import (
     SHARD_ROWS,
     check_written,
@@ -225,26 +225,17 @@ def _windows_in(folder: Path) -> dict[int, Path]:
     return {int(match["number"]): path for path, match in matches if match}
 
 
-class _WindowRows:
+class _WindowRows(JoinedRows):
     """The embeddings of a build's windows, mapped, as one matrix."""
 
     def __init__(self, folder: Path, counts: list[int], width: int) -> None:
-        self.paths, self.width = _windows_in(folder), width
-        self.starts = [0, *np.cumsum(counts).tolist()]
+        super().__init__(counts, width)
+        self.paths = _windows_in(folder)
 
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def take(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the chosen rows."""
-        wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        out = np.empty((len(wanted), self.width), dtype=np.float32)
-        edges = np.searchsorted(wanted, self.starts)
-        for number in np.flatnonzero(np.diff(edges)).tolist():
-            some = slice(edges[number], edges[number + 1])
-            window = np.load(self.paths[number], mmap_mode="r", allow_pickle=False)
-            out[some] = window[wanted[some] - self.starts[number]]
-        return out
+    def rows_of(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return rows of a window."""
+        window: NDArray[np.float32] = np.load(self.paths[number], mmap_mode="r", allow_pickle=False)
+        return window[rows]
 
     def release(self, count: int) -> None:
         """Delete the windows of the first `count` rows."""

@@ -6,6 +6,7 @@ one made shard by shard on disk hold the same bits.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -128,12 +129,11 @@ class Embedded(Protocol):
         """Return unit embeddings of the chosen rows."""
 
 
-class PartRows:
-    """Embeddings of chosen concepts of several dictionaries, recovered when they are asked for."""
+class JoinedRows(ABC):
+    """Embeddings that lie in pieces of `counts` rows, one after the other, as one matrix."""
 
-    def __init__(self, parts: Sequence[tuple[Embedded, NDArray[np.int64]]]) -> None:
-        self.parts, self.width = parts, parts[0][0].atoms.shape[1]
-        self.starts = [0, *np.cumsum([len(rows) for _, rows in parts]).tolist()]
+    def __init__(self, counts: Sequence[int], width: int) -> None:
+        self.starts, self.width = [0, *np.cumsum(counts).tolist()], width
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -143,12 +143,31 @@ class PartRows:
         wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         out = np.empty((len(wanted), self.width), dtype=np.float32)
         edges = np.searchsorted(wanted, self.starts)
-        for (dictionary, chosen), start, first, last in zip(
-            self.parts, self.starts, edges[:-1], edges[1:], strict=False
-        ):
-            for part in chunks(int(first), int(last)):
-                out[part] = dictionary.embeddings(chosen[wanted[part] - start])
+        for number in np.flatnonzero(np.diff(edges)).tolist():
+            for part in chunks(int(edges[number]), int(edges[number + 1])):
+                out[part] = self.rows_of(number, wanted[part] - self.starts[number])
         return out
+
+    @abstractmethod
+    def rows_of(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return rows of a piece, counted from its first."""
+
+    @abstractmethod
+    def release(self, count: int) -> None:
+        """Learn that the first `count` rows will not be asked for again."""
+
+
+class PartRows(JoinedRows):
+    """Embeddings of chosen concepts of several dictionaries, recovered when they are asked for."""
+
+    def __init__(self, parts: Sequence[tuple[Embedded, NDArray[np.int64]]]) -> None:
+        super().__init__([len(rows) for _, rows in parts], parts[0][0].atoms.shape[1])
+        self.parts = parts
+
+    def rows_of(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return rows of a dictionary's chosen concepts."""
+        dictionary, chosen = self.parts[number]
+        return dictionary.embeddings(chosen[rows])
 
     def release(self, count: int) -> None:
         """Keep them: they are another dictionary's."""
