@@ -6,7 +6,7 @@ import itertools
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,14 +189,7 @@ def _distinct(listing: Listing, *, source: str, where: str, strict: bool) -> Voc
     if skipped > total:
         named = where.removesuffix(listing.unit)
         raise HeadscanError(f"{named}{flaws[0]}; in all {skipped:,} of {rows:,} {listing.unit}s are no concepts")
-    if not texts:
-        raise HeadscanError(f"the dictionary {source} is empty: it holds no concepts")
-    if len(texts) > 1 and all(map(is_number, texts)):
-        raise HeadscanError(f"{source} holds numbers where concepts are expected ({next(iter(texts))} is the first)")
-    if all(map(_SYNSET.match, texts)):
-        raise HeadscanError(
-            f"every concept of {source} begins with a number of WordNet's ({next(iter(texts))[:9]}): cut them off"
-        )
+    _check_concepts(texts, source)
     counts = [f"{rows:,} {listing.unit}s"]
     noted = ((blank, "empty"), (folded, "with line breaks or tabs, now spaces"))
     counts += [f"{count:,} {what}" for count, what in noted if count]
@@ -206,6 +199,19 @@ def _distinct(listing: Listing, *, source: str, where: str, strict: bool) -> Voc
         return Vocabulary(tuple(texts), source, blank, total - len(texts))
     read_as = ", ".join([listing.read_as or f"one concept a {listing.unit}", *counts])
     return Vocabulary(tuple(texts), source, blank, total - len(texts), skipped, read_as)
+
+
+def _check_concepts(texts: Collection[str], source: str) -> None:
+    """Raise where there are no concepts, or what is there are none: numbers, lines of WordNet."""
+    if not texts:
+        raise HeadscanError(f"the dictionary {source} is empty: it holds no concepts")
+    first = next(iter(texts))
+    if len(texts) > 1 and all(map(is_number, texts)):
+        raise HeadscanError(f"{source} holds numbers where concepts are expected ({first} is the first)")
+    if all(map(_SYNSET.match, texts)):
+        raise HeadscanError(
+            f"every concept of {source} begins with a number of WordNet's ({first[:9]}): cut them off"
+        )
 
 
 def _flaw(text: str) -> str:

@@ -45,6 +45,14 @@ def check_module(module: Any) -> Any:
                 f"the model in memory computes weights of {name} from other tensors (pruned or parametrized): make "
                 "them plain first, by torch.nn.utils.prune.remove or parametrize.remove_parametrizations"
             )
+    _check_tensors(module)
+    return module
+
+
+def _check_tensors(module: Any) -> None:
+    """Raise unless a module's weights are plain, floating-point, finite and on one device."""
+    import torch
+
     devices = {str(parameter.device) for parameter in module.parameters()}
     if len(devices) > 1:
         raise HeadscanError(
@@ -66,4 +74,3 @@ def check_module(module: Any) -> Any:
     for name, tensor in module.state_dict().items():
         if isinstance(tensor, torch.Tensor):
             check_finite(name, tensor)
-    return module
