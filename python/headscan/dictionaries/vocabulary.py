@@ -210,7 +210,7 @@ def _check_concepts(texts: Collection[str], source: str) -> None:
         raise HeadscanError(f"{source} holds numbers where concepts are expected ({first} is the first)")
     if all(map(_SYNSET.match, texts)):
         raise HeadscanError(
-            f"every concept of {source} begins with WordNet's number of it ({first[:9]}): cut them off"
+            f"every concept of {source} begins with a number of WordNet's ({first[:9]}): cut them off"
         )
 
 
