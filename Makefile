@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
-SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc')
+SOURCES := pyproject.toml CMakeLists.txt $(shell find cmake csrc python -type f -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help scan test faults test-minima lint format bench sanitize cpp cuda cuda-check wheel docs clean
+.PHONY: help scan core test faults test-minima lint format bench sanitize cpp cuda cuda-check wheel docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 scan: $(VENV)/.installed  ## build, install and explain every head of the demo model; a page to browse in out/
 	$(BIN)/headscan scan demo --sides write,read --out out
 	$(BIN)/headscan report out
+
+core: $(VENV)/.installed  ## build, install, and put the extension into the tree (then PYTHONPATH=python needs no install)
+	cp $(VENV)/lib/python3*/site-packages/headscan/core/_c*.so python/headscan/core/
 
 test: $(VENV)/.installed  ## build, install and run the tests (ARGS="-k comp" passes options to pytest)
 	$(BIN)/python -m pytest $(ARGS)

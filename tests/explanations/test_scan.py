@@ -7,6 +7,7 @@ import pytest
 
 import headscan as hs
 from conftest import build_module
+from headscan.explanations.directions import CODES
 from reference import comp_reference
 
 # ---- the reference
@@ -220,7 +221,7 @@ def test_directions_of_any_origin_can_be_explained(model, dictionary):
 
 
 @pytest.mark.parametrize("k", [1, 4, 9])
-@pytest.mark.parametrize("method", ["comp", "nnomp", "top_k", "mp", "omp", "lasso"])
+@pytest.mark.parametrize("method", CODES)
 def test_every_pursuit_is_judged_by_the_published_fidelity(model, dictionary, method, k, tmp_path):
     scan = hs.scan(
         model, dictionary, layers=[0, 2], sides=("write", "read"), k=k, method=method, penalty=0.2, significance=0
@@ -252,7 +253,7 @@ def test_pursuits_differ_as_they_should(model, dictionary):
     np.testing.assert_array_equal(by["nnomp"].indices, without.indices)
     scores = joint.to_joint(vectors) @ dictionary.atoms.T
     np.testing.assert_array_equal(by["top_k"].indices, np.argsort(-scores, axis=1)[:, :5])
-    with pytest.raises(hs.HeadscanError, match="one of comp, nnomp, top_k, mp, omp, lasso, not 'nearest'"):
+    with pytest.raises(hs.HeadscanError, match=f"one of {', '.join(CODES)}, not 'nearest'"):
         hs.explain_directions(vectors, dictionary, joint=joint, method="nearest")
     with pytest.raises(hs.HeadscanError, match="method must be one of comp"):
         hs.scan(model, dictionary, method="best")

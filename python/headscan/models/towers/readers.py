@@ -35,7 +35,7 @@ TEXT_READERS = {
     "open_clip.TextTransformer": read_open_clip_text,
     "open_clip.HFTextEncoder": read_hf_text,
 }
-# Both towers of one module; these readers take ``kind``, "image" or "text".
+# Both towers of one of transformers' classes, which `MODEL_TYPES` lists; these readers take ``kind`` too.
 TWO_TOWER_READERS = {f"transformers.{name}": read_transformers for name in MODEL_TYPES.values()} | {
     "transformers.FlavaModel": read_flava,
 }
