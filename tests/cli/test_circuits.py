@@ -47,7 +47,7 @@ def test_filters_narrow_what_is_shown(run, tmp_path):
 def test_bad_input_is_one_line(run, tmp_path):
     out = ("--out", tmp_path / "out")
     for options, says in (
-        (("--to", "7"), "a place is written L3"), (("--parts", "qk"), "which writes nothing"),
+        (("--to", "7"), "a node is written L3"), (("--parts", "qk"), "which writes nothing"),
         (("--layers", "9"), "there is no layer 9"), (("--layers", "1"), "at least two layers"),
         (("--level", "0"), "level is a q-value"),
     ):  # fmt: skip
