@@ -86,11 +86,29 @@ def test_options_reach_the_scan(run, tmp_path, concepts):
     status, out, _ = run(*arguments.split(), "--template", "a photo of a {}")
     assert status == 0
     words = [line.split()[0] for line in out.splitlines()]
-    assert words == ["model", "dictionary", "verdict", "next", "headscan", "headscan", "64"]  # no table
+    assert words == ["model", "dictionary", "verdict", "64"]  # no table
     info = hs.load_scan(tmp_path / "out").info
     assert (info.layers, info.sides, info.poles) == ((0, 2), ("read",), ("-",))
     assert (info.k, info.coherence, info.folded, info.template) == (2, 0.5, False, "a photo of a {}")
     assert info.dictionary == concepts.name
+
+
+def test_a_scan_says_on_a_terminal_what_to_do_next(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    status, out, _ = run("--layers", 0, "--show", 0)
+    assert status == 0
+    folder, concept = (
+        tmp_path / "out",
+        hs.load_scan(tmp_path / "out").explanations.sort_values("q_value", kind="stable"),
+    )
+    commands = [shlex.split(line.removeprefix("next")) for line in out.splitlines() if "  headscan " in line]
+    assert commands[:2] == [
+        ["headscan", "report", str(folder), "--open"],
+        ["headscan", "find", concept["concept_0"].iloc[0], str(folder)],
+    ]
+    assert commands[2][:2] == ["headscan", "edit"] and commands[2][-1] == "--dry-run"
+    for command in commands:
+        assert main.parser().parse_args(command[1:])
 
 
 def test_scan_equals_the_library(run, bundle, concepts, tmp_path):
@@ -529,7 +547,7 @@ def test_a_narrow_table_keeps_its_concepts(run, tmp_path, monkeypatch, columns, 
     table = hs.load_scan(tmp_path / "out").strongest(4)
     for concept in table["concept_0"]:
         assert concept in out
-    lines = [line for line in out.splitlines() if "  headscan " not in line]  # commands are as long as their paths
+    lines = out.splitlines()
     assert max(map(len, lines)) <= max(width, len(lines[-1]), len(lines[0]))
     assert all(line == line.rstrip() for line in lines)
 

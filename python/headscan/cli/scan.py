@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,8 @@ def _run(options: argparse.Namespace) -> Output:
     tables = [_strongest(run.scan, rows=options.show)] if options.show else []
     facts = {"folder": str(run.folder), "explanations": len(run.scan), "certified": certified, **verdict_facts}
     sizes = _sizes(run.model, run.dictionary, tower=options.tower)
-    return Output([*sizes, *tables, *verdict, *_next_commands(run, options), saved], facts)
+    hints = _next_commands(run, options) if sys.stdout.isatty() else []
+    return Output([*sizes, *tables, *verdict, *hints, saved], facts)
 
 
 def _verdict(scan: Scan) -> tuple[list[str], dict[str, int]]:
