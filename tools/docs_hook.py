@@ -16,12 +16,17 @@ PAGES = {
 LINKS = {"](docs/": "](", "](benchmarks/results/": "](results/", "](CHANGELOG.md)": "](changes.md)"}
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Name every table of results in the navigation, after what is measured."""
+    measured = next(section["Measured"] for section in config.nav or () if "Measured" in section)
+    measured.append({"Results": [f"results/{path.name}" for path in _tables()]})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, with their links turned to the site's."""
     pages = dict(PAGES)
-    pages |= {
-        f"results/{p.name}": str(p.relative_to(ROOT)) for p in sorted((ROOT / "benchmarks/results").glob("*.md"))
-    }
+    pages |= {f"results/{path.name}": str(path.relative_to(ROOT)) for path in _tables()}
     for name, source in pages.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         for old, new in LINKS.items():
@@ -31,6 +36,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, "reference.md", content=_reference()))
     return files
+
+
+def _tables() -> list[Path]:
+    return sorted((ROOT / "benchmarks/results").glob("*.md"))
 
 
 def _reference() -> str:
